@@ -1,0 +1,29 @@
+"""Images to label for saliency: a DUTS root, the sample that comes with this repository, or any folder of pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.sample import write_sample
+from misc.images import find_images
+
+SAMPLE = Path(__file__).resolve().parent / "sample"
+# (images, masks) below the root of a data set; a root with none of them is itself the folder of images
+_LAYOUTS = (("DUTS-TR-Image", "DUTS-TR-Mask"), ("DUTS-TE-Image", "DUTS-TE-Mask"), ("images", "masks"))
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """images: stem -> file, sorted by stem; mask_dir: where the data set keeps its masks, if it has any."""
+
+    images: dict[str, Path]
+    mask_dir: Path | None
+
+
+def open_folder(root: Path, limit: int | None = None, flag: str = "--sal_dataset_dir") -> ImageFolder:
+    """The pictures of a data set; the first `limit` by stem. Raises InputError as misc.images.find_images does."""
+    if root.resolve() == SAMPLE:
+        write_sample(root)
+    known = [(root / i, root / m) for i, m in _LAYOUTS if (root / i).is_dir()]
+    image_dir, mask_dir = known[0] if known else (root, None)
+    images = dict(list(find_images(image_dir, flag).items())[:limit])
+    return ImageFolder(images, mask_dir if mask_dir and mask_dir.is_dir() else None)

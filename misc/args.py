@@ -1,0 +1,119 @@
+"""Flags: one group a stage, every one typed and explained. Defaults come from the table at the top of a run script."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from misc.errors import InputError
+
+
+def flag(text: str) -> bool:
+    """`--x`, `--x True` and `--x False` mean what they say."""
+    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
+    return value
+
+
+def positive_float(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The run script's own docstring as it stands, and every default."""
+
+
+class Flags:
+    """An argparse parser whose defaults are looked up by name: a default that no flag reads, or a flag without one, is
+    an error at once, so that editing the table at the top of a run script cannot go wrong silently."""
+
+    def __init__(self, description: str, defaults: Mapping[str, object]):
+        self.parser = argparse.ArgumentParser(
+            description=description, formatter_class=HelpFormatter, allow_abbrev=False
+        )
+        self.defaults = dict(defaults)
+
+    def group(self, title: str) -> "Group":
+        return Group(self, self.parser.add_argument_group(title))
+
+    def parse(self, argv: list[str] | None = None) -> argparse.Namespace:
+        if self.defaults:
+            raise InputError(f"no such flag in DEFAULTS: {', '.join(self.defaults)}")
+        return self.parser.parse_args(argv)
+
+
+class Group:
+    def __init__(self, flags: Flags, group: argparse._ArgumentGroup):
+        self._flags, self._group = flags, group
+
+    def add(self, name: str, type: type, help: str, **kwargs) -> None:
+        if name not in self._flags.defaults:
+            raise InputError(f"DEFAULTS has no {name}")
+        default = self._flags.defaults.pop(name)
+        if type is flag:
+            kwargs = {"nargs": "?", "const": True, "metavar": "True|False", **kwargs}
+        self._group.add_argument(f"--{name}", type=type, default=default, help=help, **kwargs)
+
+
+def add_run_flags(flags: Flags) -> None:
+    g = flags.group("run")
+    g.add("result_dir", Path, "everything is written below this folder")
+    g.add("device", str, "auto (cuda, then mps, then cpu), or a torch device such as cuda:1")
+    g.add("seed", int, "of every random choice")
+    g.add("limit", positive_int, "take only the first LIMIT images by name")
+    g.add("num_workers", count, "processes that refine and score; 0: one per core")
+    g.add("overwrite", flag, "make every file anew, also those that are up to date")
+    g.add("quiet", flag, "no progress bars")
+
+
+def add_cam_flags(flags: Flags) -> None:
+    g = flags.group("make_cam: images -> class activation maps")
+    g.add("make_cam_pass", flag, "run this stage")
+    g.add("sal_dataset_dir", Path, "images to label: a DUTS-TR root, or any folder of pictures (subfolders included)")
+    g.add("cam_network", str, "resnet50, densenet169, efficientnet_lite0|1|2; default: what the weights are of")
+    g.add("cam_weights_dir", str, "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: ImageNet")
+    g.add("cam_scales", positive_float, "image scales; each is run with its mirror image", nargs="+")
+    g.add("cam_batch_size", count, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere")
+    g.add("max_side", positive_int, "a longer side is scaled down to this for inference; maps come out at full size")
+    g.add("cam_out_dir", Path, "where the maps go; default RESULT_DIR/cam")
+
+
+def add_label_flags(flags: Flags) -> None:
+    g = flags.group("make_label: class activation maps -> pixel-wise pseudo labels")
+    g.add("make_label_pass", flag, "run this stage")
+    g.add("pamr_dilations", positive_int, "dilations of PAMR's neighbourhoods", nargs="+")
+    g.add("pamr_num_iter", count, "iterations of PAMR; 0 leaves it out")
+    g.add("label_binary", fraction, "write binary labels, foreground at and above this (0..1); default: soft labels")
+    g.add("cam_pamr_out_dir", Path, "where the labels go; default RESULT_DIR/cam_pamr")
+
+
+def add_eval_flags(flags: Flags) -> None:
+    g = flags.group("eval: maps and labels against masks, and a picture of them")
+    g.add("eval_pass", flag, "compare with masks, where there are any: RESULT_DIR/metrics.json")
+    g.add("overview_pass", flag, "draw RESULT_DIR/overview.png")
+    g.add("overview_rows", positive_int, "images in the overview")
+    g.add("mask_dir", Path, "masks with the names of the images; default: those of the data set, if it has any")

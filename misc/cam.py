@@ -1,0 +1,91 @@
+"""Multi-scale class activation maps and the class-agnostic saliency made of them.
+
+generatePGT / IRNet inference: at every scale the image and its mirror, ReLU(CAM) of both added (mirrored back), brought
+bilinearly to a quarter of the image, summed over scales.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from net.cam_net import CAMNet
+
+MIN_SIDE = 32  # a shorter side is stretched to this before the network: deep pooling needs something to pool
+PROB_MASS = 0.9999  # of a softmax head, the classes that carry this much are turned into maps
+_EPS = 1e-5
+
+
+def quarter_size(size: Sequence[int]) -> tuple[int, int]:
+    """(H, W) of an image -> (h, w) of its maps."""
+    return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
+
+
+def mirrored_batch(images: Sequence[np.ndarray], scale: float) -> Tensor:
+    """B images (H,W,3) uint8 of one size -> (2B,3,h,w) uint8 at the scale (bicubic): the images, then their mirrors."""
+    height, width = (max(MIN_SIDE, int(np.round(side * scale))) for side in images[0].shape[:2])
+    if (height, width) != images[0].shape[:2]:
+        images = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images]
+    batch = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+    return torch.cat([batch, batch.flip(-1)])
+
+
+def unmirror(maps: Tensor) -> Tensor:
+    """(2B,...,w), the second half seen in a mirror -> (B,...,w), both halves added."""
+    plain, mirrored = maps.chunk(2)
+    return plain + mirrored.flip(-1)
+
+
+@torch.inference_mode()
+def multi_scale_cam(net: CAMNet, image: np.ndarray, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """image (H,W,3) uint8 RGB -> logits (K,), mean over scales and mirrors, and cam (K,h,w) >= 0 at a quarter size."""
+    size = quarter_size(image.shape)
+    logits, cam = 0, 0
+    for scale in scales:
+        logit, maps = net.cam(mirrored_batch([image], scale).to(net.device))
+        logits = logits + logit.mean(0) / len(scales)
+        cam = cam + interpolate(unmirror(maps.relu()), size, mode="bilinear", align_corners=False)[0]
+    return logits, cam
+
+
+def saliency_from_cam(probabilities: Tensor, cam: Tensor) -> Tensor:
+    """probabilities (K,) of the classes, cam (K,h,w) >= 0 -> class-agnostic saliency (h,w) in [0,1]."""
+    return _normalise(torch.tensordot(probabilities, cam, 1))
+
+
+def _normalise(saliency: Tensor) -> Tensor:
+    return saliency / (saliency.max() + _EPS)
+
+
+@torch.inference_mode()
+def multi_scale_saliency(net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float]) -> list[Tensor]:
+    """B images (H,W,3) uint8 RGB of one size -> B saliency maps (h,w) in [0,1] at a quarter of their size.
+
+    Equal to saliency_from_cam of multi_scale_cam, without a map per class: resizing is linear, so the classes are summed
+    on the network's own grid, and classes without probability are left out.
+    """
+    features = [net.features(mirrored_batch(images, scale).to(net.device)) for scale in scales]
+    logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, len(images), -1).mean(0)
+    probabilities = net.probabilities(logits.float())
+    return [_saliency(net, [f[i :: len(images)] for f in features], probabilities[i], quarter_size(images[0].shape))
+            for i in range(len(images))]  # fmt: skip
+
+
+def _saliency(net: CAMNet, features: Sequence[Tensor], probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """features: at each scale (2,D,h,w) of one image and its mirror; probabilities (K,) -> saliency of this size."""
+    keys = relevant_classes(probabilities) if net.facts.head == "softmax" else torch.arange(len(probabilities))
+    weight = probabilities[keys].view(1, -1, 1, 1)
+    total = 0
+    for f in features:
+        saliency = unmirror((net.maps(f, keys).relu().float() * weight).sum(1, keepdim=True))
+        total = total + interpolate(saliency, size, mode="bilinear", align_corners=False)
+    return _normalise(total[0, 0])
+
+
+def relevant_classes(probabilities: Tensor, mass: float = PROB_MASS) -> Tensor:
+    """The fewest class ids (P,), most probable first, whose probabilities (K,), which sum to 1, reach mass."""
+    ordered, ids = probabilities.sort(descending=True)
+    return ids[: int((ordered.cumsum(0) < mass).sum()) + 1]

@@ -1,0 +1,95 @@
+"""Pictures on disk: which files of a folder are pictures, and any of them as an (H,W,3) uint8 RGB array."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from misc.errors import InputError
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+def find_images(folder: Path, flag: str) -> dict[str, Path]:
+    """stem -> file of every picture below folder (subfolders included), sorted by stem.
+
+    Raises InputError, with the flag's name, for an absent or empty folder, and for two files with one stem: labels are
+    named by stems.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{flag} {folder}: no such folder")
+    found: dict[str, Path] = {}
+    try:
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, folder))
+    except OSError as e:
+        raise InputError(f"{flag} {folder}: cannot be read ({e.strerror})") from e
+    seen: dict[str, Path] = {}
+    for path in files:
+        twin = seen.setdefault(os.path.normcase(path.stem), path)
+        if twin is not path:
+            raise InputError(f"{flag}: {twin} and {path} have one stem and would share a label; rename one of them")
+        found[path.stem] = path
+    if not found:
+        raise InputError(f"{flag} {folder}: no picture in it ({', '.join(sorted(SUFFIXES))})")
+    return dict(sorted(found.items()))
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def read_image(path: Path | BinaryIO) -> np.ndarray:
+    """-> (H,W,3) uint8 RGB as a viewer shows it: turned by its EXIF orientation, transparent parts over white.
+
+    Gray, palette, CMYK and 16-bit pictures are converted. Raises OSError where the file is corrupt or truncated.
+    """
+    try:
+        with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
+        raise OSError(_reason(e)) from e
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Gray of more than 8 bits: whole numbers of 16 bits by their high byte, all else stretched over its own range."""
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("has values that are not finite")
+    low, high = values.min(), values.max()
+    if low >= 0 and 255 < high <= 65535:
+        low, high = 0.0, 65535.0
+    elif low >= 0 and 1 < high <= 255:
+        low, high = 0.0, 255.0
+    elif low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    return ((values - low) / (high - low) * 255).round().astype(np.uint8)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def read_gray(path: Path | BinaryIO) -> np.ndarray:
+    """-> (H,W) uint8 of a map or mask, as stored (colour is averaged to luma; nothing is turned).
+
+    Raises OSError where the file is missing, corrupt or truncated.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I") or image.mode == "F":
+                return _to_8_bit(np.asarray(image))
+            return np.asarray(image.convert("L"))
+    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
+        raise OSError(_reason(e)) from e
+
+
+def limit_side(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """(H, W) scaled down so that its long side is at most max_side; each side at least 1."""
+    scale = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

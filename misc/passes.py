@@ -1,0 +1,51 @@
+"""What every run script does: parse flags, run the passes that are on, tell failures, end with an honest exit status."""
+
+import argparse
+import importlib
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Mapping
+
+from misc.errors import InputError
+from misc.failures import Failures
+from misc.store import require_writable, write_json
+
+_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-image", "pillow", "numba")
+
+
+def run_passes(passes: Mapping[str, str], parse) -> int:
+    """passes: flag -> module with run(args, failures); parse() -> args. Returns the exit status: 0; 1 where files failed (they
+    are listed in failed.csv, the rest is done); 2 where the input is not usable."""
+    try:
+        args = parse()
+        require_writable(args.result_dir)
+        write_json(args.result_dir / "args.json", {"args": _plain(args), "versions": versions()})
+        failures = Failures(args.result_dir / "failed.csv")
+        for name, module in passes.items():
+            if getattr(args, name):
+                started = time.perf_counter()
+                importlib.import_module(module).run(args, failures)
+                print(f"{name.removesuffix('_pass')}: {time.perf_counter() - started:.1f} s", flush=True)
+        return failures.close()
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues where it was", file=sys.stderr)
+        return 130
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(args: argparse.Namespace) -> dict:
+    return {k: v if isinstance(v, (bool, int, float, list, type(None))) else str(v) for k, v in vars(args).items()}

@@ -1,0 +1,107 @@
+"""EfficientNet-Lite 0, 1, 2 as CAM backbones: 1280 features at stride 16 (or 32).
+
+Tan & Le, EfficientNet, ICML 2019; the Lite models drop squeeze-and-excitation and use ReLU6, with the stem and the head
+of all sizes as wide as in the smallest.
+"""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEATURE_DIM = 1280
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # input = (RGB_uint8 - 127) / 128
+
+# (kernel, stride, expansion, output channels, repeats) of EfficientNet-B0's seven stages
+_STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+# (width, depth) multipliers by model
+MULTIPLIERS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
+
+
+class SamePadConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's "same" padding: computed from the input's size, the odd pixel at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = []
+        for size, k, s, d in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride, self.dilation, strict=False):
+            total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, pads) if any(pads) else x)
+
+
+def _conv_bn(c_in: int, c_out: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1) -> list[nn.Module]:
+    # with stride 1 "same" padding is symmetric, and the convolution does it without a copy
+    conv, padding = (nn.Conv2d, (kernel - 1) // 2 * dilation) if stride == 1 else (SamePadConv2d, 0)
+    return [
+        conv(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False),
+        nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01),
+    ]
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: 1x1 expansion, depthwise convolution, 1x1 projection, and the identity where sizes agree."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int, dilation: int, residual: bool):
+        super().__init__()
+        mid = c_in * expansion
+        self.expand = nn.Sequential(*_conv_bn(c_in, mid), nn.ReLU6(inplace=True)) if expansion > 1 else nn.Identity()
+        self.depthwise = nn.Sequential(*_conv_bn(mid, mid, kernel, stride, dilation, groups=mid), nn.ReLU6(inplace=True))
+        self.project = nn.Sequential(*_conv_bn(mid, c_out))
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        return y + x if self.residual else y
+
+
+class EfficientNetLite(nn.Module):
+    """name: a key of MULTIPLIERS. stride 16 dilates the last two stages by 2 in place of the last stride."""
+
+    def __init__(self, name: str, stride: int = 16):
+        super().__init__()
+        width, depth = MULTIPLIERS[name]
+        self.stem = nn.Sequential(*_conv_bn(3, 32, kernel=3, stride=2), nn.ReLU6(inplace=True))
+        blocks, c_in, at_stride, dilation = [], 32, 2, 1
+        for i, (kernel, s, expansion, channels, repeats) in enumerate(_STAGES):
+            c_out = _round_channels(channels * width)
+            # the Lite models keep the first and the last stage at one block
+            for j in range(repeats if i in (0, len(_STAGES) - 1) else math.ceil(repeats * depth)):
+                down = s if j == 0 else 1
+                if down * at_stride > stride:  # this convolution sees the grid as before, those after it a denser one
+                    blocks.append(MBConv(c_in, c_out, kernel, 1, expansion, dilation, residual=False))
+                    dilation *= down
+                else:
+                    at_stride *= down
+                    blocks.append(MBConv(c_in, c_out, kernel, down, expansion, dilation, residual=j > 0))
+                c_in = c_out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Sequential(*_conv_bn(c_in, FEATURE_DIM), nn.ReLU6(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)))
+
+
+def _round_channels(channels: float, divisor: int = 8) -> int:
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+_LAYER_NAMES = {"expand_conv": "expand.0", "depthwise_conv": "depthwise.0", "project_conv": "project.0"}
+_NORM_NAMES = {"bn0": "expand.1", "bn1": "depthwise.1", "bn2": "project.1"}
+
+
+def packaged_key(key: str) -> str:
+    """A key of the packaged ImageNet weights (`_blocks.3._expand_conv.weight`) -> the name of the tensor here."""
+    first, *rest = key.lstrip("_").split(".")
+    if first == "blocks":
+        layer = rest[1].lstrip("_")
+        return ".".join(["blocks", rest[0], (_LAYER_NAMES | _NORM_NAMES)[layer], *rest[2:]])
+    return ".".join([{"conv_stem": "stem.0", "bn0": "stem.1", "conv_head": "head.0", "bn1": "head.1"}[first], *rest])

@@ -1,0 +1,27 @@
+"""ResNet-50 as a CAM backbone: strides (2,2,2,1), 2048 features at stride 16 (He et al., CVPR 2016; Ahn et al., CVPR 2019)."""
+
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+FEATURE_DIM = 2048
+
+
+class ResNet50(nn.Module):
+    """torchvision's ResNet-50 without pooling and head.
+
+    layout "cam": layer4 with stride 1 and undilated, as IRN trains it. layout "imagenet": layer4 dilated by 2 instead of
+    strided, which leaves what the ImageNet classifier reads unchanged.
+    """
+
+    def __init__(self, layout: str):
+        super().__init__()
+        net = resnet50(weights=None, replace_stride_with_dilation=[False, False, True])
+        if layout == "cam":
+            for block in net.layer4[1:]:
+                block.conv2.dilation = block.conv2.padding = (1, 1)
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            self.add_module(name, getattr(net, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))

@@ -1,0 +1,67 @@
+"""Class activation maps and pixel-wise pseudo labels for a folder of images, without masks (generatePGT).
+
+    python run_sample.py                                    the sample pictures that come with scikit-image
+    python run_sample.py --sal_dataset_dir DUTS-TR          your own folder
+    python run_sample.py --make_cam_pass False              the labels alone, from the maps that are there
+    python run_slic.py                                      afterwards: the superpixel-wise labels
+
+Edit the defaults below, or give flags; `python run_sample.py --help` explains them all.
+"""
+
+import sys
+from pathlib import Path
+
+from misc.args import Flags, add_cam_flags, add_eval_flags, add_label_flags, add_run_flags
+from misc.passes import run_passes
+
+ROOT = Path(__file__).resolve().parent
+
+DEFAULTS = {
+    # passes
+    "make_cam_pass": True,
+    "make_label_pass": True,
+    "eval_pass": True,
+    "overview_pass": True,
+    # images and weights
+    "sal_dataset_dir": ROOT / "data" / "sample",
+    "mask_dir": None,
+    "cam_network": None,
+    "cam_weights_dir": None,
+    # class activation maps
+    "cam_scales": [1.0, 0.5, 1.5, 2.0],
+    "cam_batch_size": 0,
+    "max_side": 1024,
+    "cam_out_dir": None,
+    # pixel-wise labels
+    "pamr_dilations": [1, 2, 4, 8, 12, 24],
+    "pamr_num_iter": 10,
+    "label_binary": None,
+    "cam_pamr_out_dir": None,
+    # run
+    "overview_rows": 12,
+    "result_dir": ROOT / "result",
+    "device": "auto",
+    "seed": 0,
+    "limit": None,
+    "num_workers": 0,
+    "overwrite": False,
+    "quiet": False,
+}
+
+PASSES = {
+    "make_cam_pass": "step.make_cam",
+    "make_label_pass": "step.make_label",
+    "eval_pass": "step.eval",
+    "overview_pass": "step.make_overview",
+}
+
+
+def parse(argv: list[str] | None = None):
+    flags = Flags(__doc__, DEFAULTS)
+    for add in (add_cam_flags, add_label_flags, add_eval_flags, add_run_flags):
+        add(flags)
+    return flags.parse(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_passes(PASSES, parse))
