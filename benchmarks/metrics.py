@@ -1,8 +1,8 @@
 """OMP_NUM_THREADS=1 python benchmarks/metrics.py --mask_dir ECSSD/masks --pred_dir result/cam
 
-Saliency metrics against PySODMetrics (pip install pysodmetrics), on predictions and masks paired by file stem. Each
-image is scored by both in turn, on one thread, from arrays in memory; the smallest time of --repeat rounds counts.
-Without saliency maps at hand, grey photographs serve as predictions: the time hardly depends on the content.
+Saliency metrics against PySODMetrics (pip install pysodmetrics), on predictions and masks paired by file
+stem. Each image is scored by both in turn, on one thread, from arrays in memory; the least of --repeat
+rounds counts. Without saliency maps at hand, the photographs, read as grey, can serve as predictions.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ class Peer:
     def __init__(self):
         try:
             import py_sod_metrics as peer
-        except ImportError:
-            sys.exit("PySODMetrics is not installed: pip install pysodmetrics")
+        except ImportError as error:
+            sys.exit(f"PySODMetrics is needed for comparison: pip install pysodmetrics ({error})")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fmeasure announces its successor, which computes the same, not faster
-            self.parts = (peer.MAE(), peer.Fmeasure(), peer.WeightedFmeasure(), peer.Smeasure(), peer.Emeasure())
+            self.parts = (
+                peer.MAE(),
+                peer.Fmeasure(),
+                peer.WeightedFmeasure(),
+                peer.Smeasure(),
+                peer.Emeasure(),
+            )
 
     def step(self, pred: np.ndarray, gt: np.ndarray) -> None:
         for part in self.parts:

@@ -22,7 +22,7 @@ Polygon = list[list[int]]
 
 @dataclass(frozen=True)
 class Picture:
-    """One entry of masks.json. box (x0, y0, x1, y1; ends excluded) is the part of file that is used: None is all."""
+    """One entry of masks.json. box (x0, y0, x1, y1; ends excluded) cuts the file; None: all of it."""
 
     file: str  # its name in scikit-image
     object: str  # what is outlined, in words
@@ -40,8 +40,8 @@ def pictures() -> dict[str, Picture]:
 def write_sample(root: Path) -> tuple[Path, Path]:
     """Writes root/images/<name>.png|jpg and root/masks/<name>.png, and returns the two folders.
 
-    Images are scikit-image's own files (8-bit RGB or gray), byte for byte unless cut to a box; masks are (H,W)
-    uint8, 0 or 255. A file already there is left as it is; any other appears whole or not at all.
+    Images are scikit-image's own files (8-bit RGB or gray), byte for byte unless cut to a box; masks are
+    (H,W) uint8, 0 or 255. A file already there is left as it is; any other appears whole or not at all.
     Raises InputError where a folder cannot be made, or scikit-image or one of its photographs is missing.
     """
     image_dir, mask_dir = _make(Path(root) / "images"), _make(Path(root) / "masks")
@@ -74,9 +74,7 @@ def _make(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise InputError(
-            f"sample pictures: cannot make the folder {folder} ({e.strerror}); choose another"
-        ) from e
+        raise InputError(f"sample pictures: cannot make the folder {folder} ({e.strerror}); choose another") from e
     return folder
 
 
@@ -84,9 +82,7 @@ def _source(file: str) -> Path:
     """The file inside the installed scikit-image, which need not be imported for it."""
     package = find_spec("skimage")
     if package is None or package.origin is None:
-        raise InputError(
-            "the sample pictures are scikit-image's, which is not there; pip install scikit-image"
-        )
+        raise InputError("the sample pictures are scikit-image's, which is not there; pip install scikit-image")
     path = Path(package.origin).parent / "data" / file
     if not path.is_file():
         raise InputError(f"sample pictures: no {path}; pip install --force-reinstall scikit-image")

@@ -95,7 +95,9 @@ def add_cam_flags(flags: Flags) -> None:
     g.add("make_cam_pass", flag, "run this stage")
     g.add("sal_dataset_dir", Path, "images to label: a DUTS-TR root, or any folder of pictures (subfolders included)")
     g.add("cam_network", str, "resnet50, densenet169, efficientnet_lite0|1|2; default: what the weights are of")
-    g.add("cam_weights_dir", str, "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: ImageNet")
+    g.add(
+        "cam_weights_dir", str, "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: ImageNet"
+    )
     g.add("cam_scales", positive_float, "image scales; each is run with its mirror image", nargs="+")
     g.add("cam_batch_size", count, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere")
     g.add("max_side", positive_int, "a longer side is scaled down to this for inference; maps come out at full size")

@@ -64,8 +64,8 @@ def _normalise(saliency: Tensor) -> Tensor:
 def multi_scale_saliency(net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float]) -> list[Tensor]:
     """B images (H,W,3) uint8 RGB of one size -> B saliency maps (h,w) in [0,1] at a quarter of their size.
 
-    Equal to saliency_from_cam of multi_scale_cam, without a map per class: resizing is linear, so the classes are summed
-    on the network's own grid, and classes without probability are left out.
+    Equal to saliency_from_cam of multi_scale_cam, without a map per class: resizing is linear, so the classes are
+    summed on the network's own grid, and classes without probability are left out.
     """
     features = [net.features(mirrored_batch(images, scale).to(net.device)) for scale in scales]
     logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, len(images), -1).mean(0)

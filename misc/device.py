@@ -8,7 +8,7 @@ from misc.errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" takes CUDA, then Apple's MPS, then the CPU. Raises InputError for a device that is not there."""
+    """ "auto" takes CUDA, then Apple's MPS, then the CPU. Raises InputError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -71,9 +71,7 @@ def download(url: str, cache_dir: Path, sha256: str | None = None, progress: boo
     except DownloadError:
         raise
     except OSError as e:
-        raise DownloadError(
-            f"{url} cannot be kept in {cache_dir} ({e}): free space or take another one"
-        ) from e
+        raise DownloadError(f"{url} cannot be kept in {cache_dir} ({e}): free space or take another one") from e
     return path
 
 
@@ -170,7 +168,7 @@ def _transfer(url: str, part: Path, progress: bool) -> None:
 
 
 def _chunks(response) -> Iterator[bytes]:
-    """The body, where any error of the system is one of the line (so that those of the disk can be told apart)."""
+    """The body; an error of the system while it comes is one of the line, not of the disk."""
     try:
         while chunk := response.read(CHUNK):
             yield chunk
@@ -186,7 +184,8 @@ def _served(status: int, headers: Message) -> tuple[int | None, _Version]:
         length = headers["Content-Length"] or ""
         return 0, _Version(validator, int(length) if length.isdigit() else None)
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers["Content-Range"] or "")
-    return (int(span[1]), _Version(validator, int(span[2]))) if span else (None, _Version(validator, None))
+    start, length = (int(span[1]), int(span[2])) if span else (None, None)
+    return start, _Version(validator, length)
 
 
 class _SafeRedirect(urllib.request.HTTPRedirectHandler):

@@ -24,8 +24,6 @@ class Failures:
             self._path.unlink(missing_ok=True)
             return 0
         step, file, reason = self._rows[0]
-        print(
-            f"{len(self._rows)} file(s) failed, the rest is done; the first: {step}: {file}: {reason}. All: {self._path}",
-            file=sys.stderr,
-        )
+        first = f"{step}: {file}: {reason}"
+        print(f"{len(self._rows)} file(s) failed, the rest is done. All: {self._path}; first: {first}", file=sys.stderr)
         return 1

@@ -10,6 +10,8 @@ from PIL import Image, ImageOps
 from misc.errors import InputError
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+
+
 def find_images(folder: Path, flag: str) -> dict[str, Path]:
     """stem -> file of every picture below folder (subfolders included), sorted by stem.
 

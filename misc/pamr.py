@@ -25,9 +25,7 @@ NUM_ITER = 10
 _RING = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 
 
-def pamr(
-    image: Tensor, mask: Tensor, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER
-) -> Tensor:
+def pamr(image: Tensor, mask: Tensor, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER) -> Tensor:
     """Refine soft masks so that they follow the edges of their images.
 
     image (N,3,h,w) and mask (N,C,hm,wm) are float tensors on one device, in any units; a mask of another size
@@ -82,8 +80,8 @@ def refine_saliency(
     Source: generatePGT make_cam: image bilinear to (H//4, W//4), PAMR, / (max + 1e-5), bilinear to (H, W).
     """
     image, saliency = np.asarray(image), np.asarray(saliency)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"image must be (H,W,3) uint8 RGB, not {image.shape} {image.dtype}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image must be (H,W,3) uint8 RGB with pixels, not {image.shape} {image.dtype}")
     if saliency.ndim != 2 or (saliency < 0).any():
         raise ValueError(f"saliency must be one map (h,w) without negative values, not {saliency.shape}")
     height, width = image.shape[:2]
@@ -120,15 +118,15 @@ def _offsets(dilations: Sequence[int]) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _bandwidth(total, square, num_neighbours):
-    """1e-8 + 0.1 std of a pixel's surroundings, from the sum and the sum of squares of (neighbour - centre).
+def _bandwidth(first, second, num_neighbours):
+    """1e-8 + 0.1 std of a pixel's surroundings, from sums of (neighbour - centre) and of its square.
 
     The centre counts once for each dilation (9 values each); the std is unbiased. Differences to the centre
-    keep the one-pass formula well conditioned: those of the centre are 0, so total^2 / n is at most 8/9 of
-    square.
+    keep the one-pass formula well conditioned: those of the centre are 0, so first^2 / n is at most 8/9 of
+    second.
     """
     n = num_neighbours + num_neighbours // 8
-    return 1e-8 + 0.1 * ((square - total * total / n) / (n - 1)) ** 0.5
+    return 1e-8 + 0.1 * ((second - first * first / n) / (n - 1)) ** 0.5
 
 
 @njit(cache=True, nogil=True)
@@ -136,30 +134,31 @@ def _affinity(padded, offsets, pad):
     """Logits (h,J,w) float32 of an image (3,h+2*pad,w+2*pad): the J*w values of a row lie together."""
     channels, height, width = padded.shape[0], padded.shape[1] - 2 * pad, padded.shape[2] - 2 * pad
     logits = np.zeros((height, len(offsets), width), np.float32)
-    total, square = np.empty(width, np.float32), np.empty(width, np.float32)
+    first, second = np.empty(width, np.float32), np.empty(width, np.float32)
     for y in range(height):
         for c in range(channels):
             centre = padded[c, y + pad, pad : pad + width]
-            total[:] = 0
-            square[:] = 0
+            first[:] = 0
+            second[:] = 0
             for dy, dx in offsets:
                 neighbour = padded[c, y + pad + dy, pad + dx : pad + dx + width]
                 for x in range(width):
                     difference = neighbour[x] - centre[x]
-                    total[x] += difference
-                    square[x] += difference * difference
+                    first[x] += difference
+                    second[x] += difference * difference
+            scale = first  # no longer needed
             for x in range(width):
-                square[x] = -1 / (channels * _bandwidth(total[x], square[x], len(offsets)))
+                scale[x] = -1 / (channels * _bandwidth(first[x], second[x], len(offsets)))
             for j, (dy, dx) in enumerate(offsets):
                 neighbour = padded[c, y + pad + dy, pad + dx : pad + dx + width]
                 for x in range(width):
-                    logits[y, j, x] += abs(neighbour[x] - centre[x]) * square[x]
+                    logits[y, j, x] += abs(neighbour[x] - centre[x]) * scale[x]
     return logits
 
 
 @njit(cache=True, nogil=True)
-def _propagate(weights, padded, offsets, pad):
-    """One iteration: weights (h,J,w), mask (C,h+2*pad,w+2*pad) -> (C,h,w). A weight row serves all C."""
+def _propagate(weights, total, padded, offsets, pad):
+    """One iteration: weights (h,J,w), their sum (h,w), mask (C,h+2*pad,w+2*pad) -> (C,h,w)."""
     height, _, width = weights.shape
     refined = np.zeros((len(padded), height, width), np.float32)
     for y in range(height):
@@ -168,32 +167,30 @@ def _propagate(weights, padded, offsets, pad):
                 neighbour = padded[c, y + pad + dy, pad + dx : pad + dx + width]
                 for x in range(width):
                     refined[c, y, x] += weights[y, j, x] * neighbour[x]
+            for x in range(width):
+                refined[c, y, x] /= total[y, x]
     return refined
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over axis 1, in place.
-
-    exp needs no shift: the greatest logit of a pixel is above -32, as the least difference is at most the
-    root mean square one, and that at most 3.2 std.
-    """
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
-
-
 def _refine(image: np.ndarray, mask: np.ndarray, offsets: np.ndarray, num_iter: int) -> np.ndarray:
-    """pamr() of one image on the CPU, float32."""
+    """pamr() of one image on the CPU, float32.
+
+    The softmax needs no shift: the greatest logit of a pixel is above -32, as the least difference is at most
+    the root mean square one, and that at most 3.2 std. Its sum is taken in the order in which neighbours are
+    added up, so that a mask of ones stays exactly that.
+    """
     pad = int(offsets.max())
-    weights = _softmax(_affinity(_pad_edge(image, pad), offsets, pad))
+    weights = _affinity(_pad_edge(image, pad), offsets, pad)
+    np.exp(weights, out=weights)
+    total = weights.sum(axis=1)
     mask = _resize(mask, image.shape[1:], align_corners=True)
     for _ in range(num_iter):
-        mask = _propagate(weights, _pad_edge(mask, pad), offsets, pad)
+        mask = _propagate(weights, total, _pad_edge(mask, pad), offsets, pad)
     return mask
 
 
 def _refine_torch(image: Tensor, mask: Tensor, offsets: np.ndarray, num_iter: int) -> Tensor:
-    """pamr() on any device, in the dtype of the mask but never below float32."""
+    """pamr() on any device, in the dtype of the mask but never below float32; the same sums as _refine()."""
     import torch
     import torch.nn.functional as F
 
@@ -206,19 +203,20 @@ def _refine_torch(image: Tensor, mask: Tensor, offsets: np.ndarray, num_iter: in
 
     dtype = torch.promote_types(mask.dtype, torch.float32)
     image = image.to(dtype)
-    total, square = torch.zeros_like(image), torch.zeros_like(image)
+    first, second = torch.zeros_like(image), torch.zeros_like(image)
     for neighbour in neighbours(image):
         difference = neighbour - image
-        total += difference
-        square.addcmul_(difference, difference)
-    bandwidth = _bandwidth.py_func(total, square, len(offsets))
-    logits = [-((neighbour - image).abs_() / bandwidth).mean(1) for neighbour in neighbours(image)]
-    weights = torch.stack(logits).softmax(0).unsqueeze(2)  # (J,N,1,h,w)
+        first += difference
+        second.addcmul_(difference, difference)
+    scale = -1 / _bandwidth.py_func(first, second, len(offsets))
+    weights = [((neighbour - image).abs_() * scale).mean(1, keepdim=True).exp_() for neighbour in neighbours(image)]
+    total = sum(weights)  # (N,1,h,w)
     refined = F.interpolate(mask.to(dtype), (height, width), mode="bilinear", align_corners=True)
     for _ in range(num_iter):
         previous, refined = refined, torch.zeros_like(refined)
         for weight, neighbour in zip(weights, neighbours(previous), strict=True):
             refined.addcmul_(weight, neighbour)
+        refined /= total
     return refined.to(mask.dtype)
 
 

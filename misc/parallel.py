@@ -40,8 +40,10 @@ def parallel_map(
         yield from _in_order(pool, fn, items, 4 * num_workers)
 
 
-def prefetch(fn: Callable[[Item], Result], items: Sequence[Item], ahead: int) -> Iterator[tuple[Item, Result | OSError]]:
-    """As parallel_map, in threads that run at most `ahead` items before the consumer: for reading while a device works."""
+def prefetch(
+    fn: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[tuple[Item, Result | OSError]]:
+    """As parallel_map, in threads, at most `ahead` items before the consumer: for reading while a device works."""
     with ThreadPoolExecutor(min(ahead, 8)) as pool:
         yield from _in_order(pool, fn, items, ahead)
 

@@ -1,4 +1,4 @@
-"""What every run script does: parse flags, run the passes that are on, tell failures, end with an honest exit status."""
+"""What every run script does: flags, the passes that are on, what failed, and an honest exit status."""
 
 import argparse
 import importlib
@@ -16,8 +16,11 @@ _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-
 
 
 def run_passes(passes: Mapping[str, str], parse) -> int:
-    """passes: flag -> module with run(args, failures); parse() -> args. Returns the exit status: 0; 1 where files failed (they
-    are listed in failed.csv, the rest is done); 2 where the input is not usable."""
+    """passes: flag -> module with run(args, failures); parse() -> args.
+
+    Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
+    not usable.
+    """
     try:
         args = parse()
         require_writable(args.result_dir)

@@ -8,7 +8,6 @@ another image, network or flag is ever taken for this one's.
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +31,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        os.replace(part, path)
+        part.replace(path)
     except OSError as e:
         if e.errno is None:  # not the file system's: a download's, say
             raise
-        raise InputError(f"cannot write {path}: {e.strerror}; free space, or choose another --result_dir") from e
+        raise InputError(f"cannot write {path}: {e.strerror}; free space there, or choose another folder") from e
     finally:
         part.unlink(missing_ok=True) if part.parent.is_dir() else None
 

@@ -21,7 +21,8 @@ def build_from(facts: NetFacts) -> CAMNet:
         return CAMNet(densenet169.DenseNet169(facts.layout), densenet169.FEATURE_DIM, facts)
     if facts.network in efficientnet_lite.MULTIPLIERS:
         facts = replace(facts, mean=efficientnet_lite.MEAN, std=efficientnet_lite.STD)
-        return CAMNet(efficientnet_lite.EfficientNetLite(facts.network), efficientnet_lite.FEATURE_DIM, facts)
+        stride = 16 if facts.layout == "cam" else 32
+        return CAMNet(efficientnet_lite.EfficientNetLite(facts.network, stride), efficientnet_lite.FEATURE_DIM, facts)
     raise ValueError(f"unknown network {facts.network!r}: choose one of {', '.join(NETWORKS)}")
 
 

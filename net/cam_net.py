@@ -1,6 +1,6 @@
-"""A CAM network: a backbone without global pooling, then one 1x1 convolution; one forward gives logits and maps.
+"""A CAM network: a backbone without global pooling, then a 1x1 convolution; one forward gives logits and maps.
 
-Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016 (CAM); Ahn et al., CVPR 2019 (IRN's form).
+Zhou et al., CVPR 2016 (CAM); Ahn et al., CVPR 2019 (IRN's form).
 """
 
 import copy
@@ -79,7 +79,7 @@ def memory_format_of(weight: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-# (convolution, the batch norm that directly follows it): the names in torchvision's ResNet and DenseNet, and in a Sequential.
+# (convolution, the batch norm right after it): names in torchvision's ResNet and DenseNet, and in a Sequential
 _CONV_BN = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"), ("conv0", "norm0"), ("conv1", "norm2"))
 
 

@@ -1,5 +1,4 @@
-"""DenseNet-169 as a CAM backbone: 1664 features at stride 8 (Huang et al., CVPR 2017; the network of MFNet, ICCV 2021)."""
-
+"""DenseNet-169 as a CAM backbone: 1664 features at stride 8 (Huang et al., CVPR 2017; MFNet, ICCV 2021)."""
 
 from torch import Tensor, nn
 from torchvision.models import densenet169
@@ -11,17 +10,17 @@ class DenseNet169(nn.Module):
     """torchvision's DenseNet-169 without pooling and head.
 
     layout "cam": no max-pool after the stem and no pooling in transition3 (stride 8); norm5 without a ReLU after it, as
-    generatePGT trains it. layout "imagenet": the stem's max-pool stays and denseblock4 is dilated by 2 in place of
-    transition3's pooling (stride 16), then norm5 and ReLU: what the ImageNet classifier reads, four times as dense.
+    generatePGT trains it. layout "imagenet": the stem's max-pool stays, transition3 averages without a stride and
+    denseblock4 is dilated by 2 (stride 16), then norm5 and ReLU: what the ImageNet classifier reads, four times as dense.
     """
 
     def __init__(self, layout: str):
         super().__init__()
         features = densenet169(weights=None).features
-        features.transition3.pool = nn.Identity()
         if layout == "cam":
-            features.pool0 = nn.Identity()
+            features.pool0 = features.transition3.pool = nn.Identity()
         else:
+            features.transition3.pool = nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride=1))
             for layer in features.denseblock4.values():
                 layer.conv2.dilation = layer.conv2.padding = (2, 2)
         self.features = features
@@ -39,5 +38,3 @@ def published_key(key: str) -> str:
     elif parts[0].startswith("transition"):
         parts[1] = {"0": "norm", "2": "conv"}[parts[1]]
     return ".".join(parts)
-
-

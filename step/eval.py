@@ -89,5 +89,7 @@ def table(results: dict[str, dict[str, float]]) -> str:
     lines = [f"{'':10}" + "".join(f"{name:>12}" for name in COLUMNS)]
     for kind, row in results.items():
         cells = (row.get(name) for name in COLUMNS)
-        lines.append(f"{kind:10}" + "".join(f"{'' if v is None else v if isinstance(v, int) else f'{v:.3f}':>12}" for v in cells))
+        lines.append(
+            f"{kind:10}" + "".join(f"{'' if v is None else v if isinstance(v, int) else f'{v:.3f}':>12}" for v in cells)
+        )
     return "\n".join(lines)

@@ -78,7 +78,11 @@ def _settings(facts: NetFacts, weights_sha256: str, args) -> dict:
 
 def _shrink(image: np.ndarray, max_side: int) -> np.ndarray:
     height, width = limit_side(image.shape[:2], max_side)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if image.shape[:2] != (height, width) else image
+    return (
+        cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if image.shape[:2] != (height, width)
+        else image
+    )
 
 
 def _to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Class activation maps -> pixel-wise pseudo labels that follow the edges of the image.
 
 Reads   the images of --sal_dataset_dir; RESULT_DIR/cam/<stem>.png
-Writes  RESULT_DIR/cam_pamr/<stem>.png, 8-bit gray at the image's own size: soft (0..255), or 0 and 255 with --label_binary
+Writes  RESULT_DIR/cam_pamr/<stem>.png, 8-bit gray at the image's own size, soft; 0 and 255 with --label_binary
 Paper   Araslanov & Roth, CVPR 2020 (PAMR); generatePGT's use of it
 """
 

@@ -1,6 +1,6 @@
 """A picture of what came out: image | CAM | labels | mask, a row each for the first images.
 
-Reads   the images of --sal_dataset_dir, whichever of RESULT_DIR/cam, cam_pamr, cam_slic are there, masks if there are any
+Reads   the images of --sal_dataset_dir; RESULT_DIR/cam, cam_pamr, cam_slic and masks, whichever are there
 Writes  RESULT_DIR/overview.png
 """
 

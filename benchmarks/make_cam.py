@@ -1,0 +1,64 @@
+"""Multi-scale CAM inference against the plain way, in one run, in turn.
+
+    python -m benchmarks.make_cam --cam_network efficientnet_lite2
+    python -m benchmarks.make_cam --cam_network resnet50 --num_classes 20
+
+Plain: batch norms as they are, contiguous tensors, and a map per class brought to a quarter of the image before classes
+are summed. Both use float32 and a batch of the image and its mirror. Without --num_classes the network has its ImageNet
+weights; with it, random ones (times do not depend on them).
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from skimage import data
+
+import net
+from misc.cam import multi_scale_cam, multi_scale_saliency, saliency_from_cam
+from misc.device import pick_device
+from net.weights import load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cam_network", default="efficientnet_lite2")
+    parser.add_argument("--num_classes", type=int)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device, image, scales = pick_device(args.device), data.chelsea(), (1.0, 0.5, 1.5, 2.0)
+    if args.num_classes:
+        plain_net = net.build(args.cam_network, args.num_classes).eval().requires_grad_(False).to(device)
+    else:
+        plain_net = load(args.cam_network, None, Path("result/weights"))[0].requires_grad_(False).to(device)
+    fast_net = net.for_inference(plain_net)
+
+    def plain() -> torch.Tensor:
+        logits, cam = multi_scale_cam(plain_net, image, scales)
+        return saliency_from_cam(plain_net.probabilities(logits), cam)
+
+    def fast() -> torch.Tensor:
+        return multi_scale_saliency(fast_net, [image], scales)[0]
+
+    difference = (plain() - fast()).abs().max().item()
+    times = {plain: [], fast: []}
+    for _ in range(args.rounds):
+        for fn, seconds in times.items():
+            started = time.perf_counter()
+            fn().cpu()  # waits for the device
+            seconds.append(time.perf_counter() - started)
+    ratio = statistics.median(f / p for p, f in zip(times[plain], times[fast], strict=True))
+    p, f = (statistics.median(seconds) for seconds in times.values())
+    print(f"{args.cam_network}, {plain_net.facts.num_classes} classes, {image.shape[1]}x{image.shape[0]}")
+    print(f"plain {p:.3f} s, ours {f:.3f} s: {ratio:.0%} of its time ({args.threads} threads, {args.rounds} rounds)")
+    print(f"largest difference of the saliency maps (0..1): {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()
