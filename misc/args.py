@@ -44,7 +44,10 @@ def count(text: str) -> int:
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """The run script's own docstring as it stands, and every default."""
+    """The run script's own docstring as it stands, and every default that there is."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 class Flags:
@@ -53,7 +56,7 @@ class Flags:
 
     def __init__(self, description: str, defaults: Mapping[str, object]):
         self.parser = argparse.ArgumentParser(
-            description=description, formatter_class=HelpFormatter, allow_abbrev=False
+            description=description, usage="%(prog)s [flags]", formatter_class=HelpFormatter, allow_abbrev=False
         )
         self.defaults = dict(defaults)
 

@@ -25,7 +25,7 @@ from numba import njit, types
 from numba.extending import intrinsic, models, register_model
 
 if TYPE_CHECKING:
-    pass
+    import torch
 
 COLOUR_MAX = 255.0
 CLIP = 1e-5  # the least probability of pydensecrf's unary_from_softmax
@@ -199,7 +199,7 @@ class Lattice(NamedTuple):
 
 
 def _build(image: np.ndarray, sxy: float, srgb: float, x_axis: int) -> Lattice:
-    """Lattice of the features (position / sxy, colour / srgb) of an image (H, W, 3), or of position alone for (H, W, 0)."""
+    """Lattice of the features (position / sxy, colour / srgb) of an image (H, W, 3), or of position for (H, W, 0)."""
     channels = image.shape[2]
     scale = np.array([sxy, sxy] + [srgb] * channels, np.float32)
     low, stride, _ = _packing(scale, image.shape, x_axis)
@@ -222,7 +222,7 @@ def _gaussian(height: int, width: int, sxy: float, compat: float) -> Lattice:
 
 
 def _elevation(scale: np.ndarray) -> np.ndarray:
-    """Scaling of each feature before it is lifted to the plane sum = 0 (Adams et al. 2010, section 3.1), float32 (d,)."""
+    """Factor (d,) of each feature before it is lifted to the plane sum = 0 (Adams et al. 2010, section 3.1)."""
     d = len(scale)
     std = np.float32(np.sqrt(2.0 / 3.0) * (d + 1))
     return np.array([1 / np.sqrt((j + 2) * (j + 1)) * std for j in range(d)], np.float32)
@@ -370,7 +370,7 @@ def _barycentric(offset, weight):
 
 @_kernel
 def _corner_keys(simplex_key, stride):
-    """Vertex keys (S, d+1): from colour r-1 to r all coordinates grow by 1 but the one of rank d+1-r, which falls by d."""
+    """Vertex keys (S, d+1): from colour r-1 to r coordinates grow by 1, but the one of rank d+1-r falls by d."""
     d = stride.shape[0] - 1
     corner = np.empty((simplex_key.shape[0], d + 1), np.int64)
     fall = np.zeros(d + 1, np.int64)
@@ -867,14 +867,14 @@ def _embed_torch(image, scale, x_axis, low, stride, cells):
         elevated[0] += step[j - 1]
     up = feature.new_tensor(d + 1)
     cell = (elevated * (1 / up)).round()
-    order = (elevated - cell * up).argsort(0, descending=True, stable=True)
+    order = (elevated - cell * up).argsort(dim=0, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(
         0, order, torch.arange(d + 1, device=image.device)[:, None].expand_as(order)
     )
     rank += cell.sum(0).long()
     turn = (rank < 0).long() - (rank > d).long()
     rank, cell = rank + turn * (d + 1), cell + turn
-    offset = ((elevated - cell * up) * (1 / up)).sort(0, descending=True).values
+    offset = ((elevated - cell * up) * (1 / up)).sort(dim=0, descending=True).values
     weight = torch.cat([offset[d:] + (1 - offset[:1]), (offset[:-1] - offset[1:]).flip(0)]).T.contiguous()
     key = torch.arange(n, device=image.device).repeat_interleave(height * width) * cells
     for j in range(d):

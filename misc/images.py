@@ -70,7 +70,7 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 255.0
     elif low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    return ((values - low) / (high - low) * 255).round().astype(np.uint8)
+    return ((values - low) / max(high - low, np.finfo(float).tiny) * 255).round().astype(np.uint8)
 
 
 def _reason(error: BaseException) -> str:
@@ -89,6 +89,12 @@ def read_gray(path: Path | BinaryIO) -> np.ndarray:
             return np.asarray(image.convert("L"))
     except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
         raise OSError(_reason(e)) from e
+
+
+def read_mask(path: Path | BinaryIO) -> np.ndarray:
+    """-> (H,W) bool of a mask file: above 128; a file of 0 and 1 means what it says. Raises OSError as read_gray does."""
+    gray = read_gray(path)
+    return gray > (128 if gray.max() > 1 else 0)
 
 
 def limit_side(size: tuple[int, int], max_side: int) -> tuple[int, int]:

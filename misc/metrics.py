@@ -67,24 +67,31 @@ class SaliencyScores:
 
 
 class SaliencyMetrics:
-    """Gathers a data set image by image; `scores` holds one SaliencyScores per step, in order.
+    """Gathers a data set image by image, as sums: its memory does not grow with the images.
 
     Workers can fill one each (it pickles) and merge them. normalize: see `saliency_scores`.
     """
 
     def __init__(self, normalize: bool = True):
         self.normalize = normalize
-        self.scores: list[SaliencyScores] = []
+        self.n = 0
+        self._sums = dict.fromkeys(MEANS + CURVES, 0.0)
 
     def step(self, pred: np.ndarray, gt: np.ndarray, name: str = "") -> None:
         """Add an image; arguments and errors are those of `saliency_scores`."""
-        self.scores.append(saliency_scores(pred, gt, self.normalize, name))
+        self.add(saliency_scores(pred, gt, self.normalize, name))
+
+    def add(self, scores: SaliencyScores) -> None:
+        """Add an image that has been scored already."""
+        self.n += 1
+        self._sums = {key: total + getattr(scores, key) for key, total in self._sums.items()}
 
     def merge(self, other: SaliencyMetrics) -> None:
-        """Append the images of `other`. Raises ValueError if it normalises differently."""
+        """Add the images of `other`. Raises ValueError if it normalises differently."""
         if self.normalize != other.normalize:
             raise ValueError("metrics with and without normalize do not mix; give both the same setting.")
-        self.scores.extend(other.scores)
+        self.n += other.n
+        self._sums = {key: total + other._sums[key] for key, total in self._sums.items()}
 
     def get_results(self) -> dict[str, float | np.ndarray]:
         """Values of the data set: scores and curves averaged over the images.
@@ -95,9 +102,9 @@ class SaliencyMetrics:
         Returns mae, adp_f, mean_f, max_f, weighted_f, s_measure, adp_e, mean_e, max_e (float) and precision,
         recall, f, e (float64 (256,), thresholds 255 to 0). Raises ValueError if there is no image.
         """
-        if not self.scores:
+        if not self.n:
             raise ValueError("no image has been scored; call step(pred, gt) before get_results().")
-        mean = {key: np.mean([getattr(s, key) for s in self.scores], axis=0) for key in MEANS + CURVES}
+        mean = {key: total / self.n for key, total in self._sums.items()}
         return {
             **{key: float(mean[key]) for key in MEANS},
             **{f"mean_{key}": float(mean[key].mean()) for key in ("f", "e")},

@@ -45,7 +45,7 @@ def slic(
 def superpixel_mean(saliency: np.ndarray, superpixel: np.ndarray) -> np.ndarray:
     """Every pixel of a map (H, W) takes the mean of its superpixel -> (H, W) float64.
 
-    superpixel: labels (H, W) >= 0; they need not be contiguous.  Raises ValueError if shapes differ or a label is negative.
+    superpixel: labels (H, W) >= 0, contiguous or not.  Raises ValueError if shapes differ or a label is negative.
     """
     saliency, superpixel = np.asarray(saliency), np.asarray(superpixel)
     if saliency.shape != superpixel.shape:
@@ -59,9 +59,9 @@ def superpixel_mean(saliency: np.ndarray, superpixel: np.ndarray) -> np.ndarray:
 
 
 def threshold_by_mean(saliency: np.ndarray, high: float = 1.2, low: float = 0.7) -> np.ndarray:
-    """Grey map (H, W) uint8 -> values above high * mean become 255, then those below low * mean 0; the band keeps its own.
+    """Grey map (H, W) uint8: values above high * mean become 255, then those below low * mean 0; the rest stays.
 
-    mean: of the map as it comes in.  (run_slic of generatePGT; MFNet's second stage uses 1.5 and 0.8.)
+    The mean is that of the map as it comes in.  (run_slic of generatePGT; MFNet's second stage uses 1.5 and 0.8.)
     Raises ValueError for another dtype.
     """
     saliency = np.asarray(saliency)
@@ -155,7 +155,7 @@ def _kernel(function):
     return njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
-SPAN = 16  # columns that share one bound on the distance
+TILE_ROWS, TILE_COLUMNS = 8, 16  # pixels that share one bound on the distance
 
 
 @_kernel
@@ -163,31 +163,37 @@ def _cluster(planes, nearest, centre, reach, weight):
     """k-means from a first guess `nearest` (H, W) of the assignment; planes (3, H, W), centre (K, 5) of y, x, colours.
 
     A pixel goes to the nearest of the centres within reach, the first of them at equal distance.  scikit-image measures
-    every pixel in reach of every centre.  The distance to the centre of the last round bounds the new one from above,
-    and the distance in position alone bounds it from below: most pixels need not be looked at.
+    every pixel in reach of every centre.  Here the distance to the centre of the last round bounds the new one from
+    above and the distance in position alone bounds it from below, so that most pixels need not be looked at.
     """
     _, height, width = planes.shape
     distance = np.empty((height, width))
-    bound = np.empty((height, (width + SPAN - 1) // SPAN))
+    bound = np.empty(((height - 1) // TILE_ROWS + 1, (width - 1) // TILE_COLUMNS + 1))
     for _ in range(ITERATIONS):
         _bound(planes, nearest, centre, reach, weight, distance, bound)
         for k in range(centre.shape[0]):
-            y, x = centre[k, 0], centre[k, 1]
-            if np.isnan(y):  # lost all its pixels
-                continue
-            left, right = _window(x, reach[1], width)
-            top, bottom = _window(y, reach[0], height)
-            for row in range(top, bottom):
-                dy2 = (y - row) * (y - row)
-                first, last = left // SPAN, (right - 1) // SPAN
-                while first <= last and _gap(x, first, dy2, weight) > bound[row, first]:
-                    first += 1
-                while first <= last and _gap(x, last, dy2, weight) > bound[row, last]:
-                    last -= 1
-                start, stop = max(left, first * SPAN), min(right, (last + 1) * SPAN)
-                _assign(planes, row, start, stop, centre[k], dy2, weight, np.int32(k), nearest, distance)
+            if not np.isnan(centre[k, 0]):  # else it has lost all its pixels
+                _gather(planes, centre[k], reach, weight, np.int32(k), bound, nearest, distance)
         _move(planes, nearest, centre)
     return nearest
+
+
+@_kernel
+def _gather(planes, centre, reach, weight, k, bound, nearest, distance):
+    """Centre k takes the pixels within reach that are nearer to it, tile by tile."""
+    top, bottom = _window(centre[0], reach[0], nearest.shape[0])
+    left, right = _window(centre[1], reach[1], nearest.shape[1])
+    for tile in range(top // TILE_ROWS, (bottom - 1) // TILE_ROWS + 1):
+        dy = _gap(centre[0], tile, TILE_ROWS)
+        first, last = left // TILE_COLUMNS, (right - 1) // TILE_COLUMNS
+        while first <= last and _too_far(dy, _gap(centre[1], first, TILE_COLUMNS), weight, bound[tile, first]):
+            first += 1
+        while first <= last and _too_far(dy, _gap(centre[1], last, TILE_COLUMNS), weight, bound[tile, last]):
+            last -= 1
+        start, stop = max(left, first * TILE_COLUMNS), min(right, (last + 1) * TILE_COLUMNS)
+        if start < stop:
+            for y in range(max(top, tile * TILE_ROWS), min(bottom, (tile + 1) * TILE_ROWS)):
+                _assign(planes, y, start, stop, centre, weight, k, nearest, distance)
 
 
 @_kernel
@@ -196,36 +202,50 @@ def _window(middle, reach, size):
 
 
 @_kernel
-def _gap(x, span, dy2, weight):
-    """Distance in position from a centre to the nearest pixel of a span of columns."""
-    dx = max(span * SPAN - x, x - (span * SPAN + SPAN - 1), 0.0)
-    return (dy2 + dx * dx) * weight
+def _gap(middle, tile, size):
+    """Distance along one axis from a centre to the nearest pixel of a tile."""
+    return max(tile * size - middle, middle - (tile * size + size - 1), 0.0)
+
+
+@_kernel
+def _too_far(dy, dx, weight, bound):
+    return (dy * dy + dx * dx) * weight > bound
 
 
 @_kernel
 def _bound(planes, nearest, centre, reach, weight, distance, bound):
-    """Distance of every pixel to its present centre, inf out of reach; bound: the largest in each span."""
+    """Distance of every pixel to its present centre, inf out of reach; bound: the largest in each tile."""
     height, width = nearest.shape
+    distance[:] = np.inf
     bound[:] = 0
     for y in range(height):
-        for x in range(width):
-            k = nearest[y, x]
-            left, right = _window(centre[k, 1], reach[1], width)
+        stop = 0
+        while stop < width:
+            start, k = stop, nearest[y, stop]
+            stop = _run_end(nearest[y], start)
             top, bottom = _window(centre[k, 0], reach[0], height)
-            d = np.inf
-            if left <= x < right and top <= y < bottom:
-                dy, dx = centre[k, 0] - y, centre[k, 1] - x
-                t0, t1, t2 = planes[0, y, x] - centre[k, 2], planes[1, y, x] - centre[k, 3], planes[2, y, x] - centre[k, 4]
-                d = (dy * dy + dx * dx) * weight + ((t0 * t0 + t1 * t1) + t2 * t2)
-            distance[y, x] = d
-            bound[y, x // SPAN] = max(bound[y, x // SPAN], d)
+            left, right = _window(centre[k, 1], reach[1], width)
+            if top <= y < bottom and max(start, left) < min(stop, right):
+                _assign(planes, y, max(start, left), min(stop, right), centre[k], weight, k, nearest, distance)
+        for x in range(width):
+            tile, column = y // TILE_ROWS, x // TILE_COLUMNS
+            bound[tile, column] = max(bound[tile, column], distance[y, x])
 
 
 @_kernel
-def _assign(planes, y, start, stop, centre, dy2, weight, k, nearest, distance):
+def _run_end(row, start):
+    stop = start + 1
+    while stop < row.shape[0] and row[stop] == row[start]:
+        stop += 1
+    return stop
+
+
+@_kernel
+def _assign(planes, y, start, stop, centre, weight, k, nearest, distance):
     """Centre k takes the pixels start..stop-1 of row y that are nearer to it."""
     colour0, colour1, colour2 = planes[0, y, start:stop], planes[1, y, start:stop], planes[2, y, start:stop]
     label, least = nearest[y, start:stop], distance[y, start:stop]
+    dy2 = (centre[0] - y) * (centre[0] - y)
     x, c0, c1, c2 = centre[1], centre[2], centre[3], centre[4]
     for i in range(label.shape[0]):
         dx = x - np.float64(np.int32(start + i))
@@ -238,18 +258,23 @@ def _assign(planes, y, start, stop, centre, dy2, weight, k, nearest, distance):
 
 @_kernel
 def _move(planes, nearest, centre):
-    """Centres go to the mean of their pixels."""
+    """Centres go to the mean of their pixels, which are added one by one in raster order as scikit-image does."""
     count = np.zeros(centre.shape[0])
     centre[:] = 0
     for y in range(nearest.shape[0]):
-        for x in range(nearest.shape[1]):
-            k = nearest[y, x]
-            count[k] += 1
-            centre[k, 0] += y
-            centre[k, 1] += x
-            centre[k, 2] += planes[0, y, x]
-            centre[k, 3] += planes[1, y, x]
-            centre[k, 4] += planes[2, y, x]
+        stop = 0
+        while stop < nearest.shape[1]:
+            start, k = stop, nearest[y, stop]
+            stop = _run_end(nearest[y], start)
+            count[k] += stop - start
+            centre[k, 0] += y * (stop - start)
+            centre[k, 1] += (start + stop - 1) * (stop - start) // 2
+            c0, c1, c2 = centre[k, 2], centre[k, 3], centre[k, 4]
+            for x in range(start, stop):
+                c0 += planes[0, y, x]
+                c1 += planes[1, y, x]
+                c2 += planes[2, y, x]
+            centre[k, 2], centre[k, 3], centre[k, 4] = c0, c1, c2
     for k in range(centre.shape[0]):
         for c in range(5):
             centre[k, c] /= count[k]

@@ -103,8 +103,7 @@ def read_checkpoint(path: Path) -> CAMNet:
         net = build_from(facts)
         net.load_state_dict(state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:
-        reason = " ".join(str(e).split())[:200]
-        raise InputError(f"{path} does not fit any network here ({reason}). {WAYS}") from e
+        raise InputError(f"{path} does not fit any network here ({_one_line(e)}). {WAYS}") from e
     return net.eval()
 
 
@@ -126,12 +125,16 @@ def _read(path: Path) -> tuple[Mapping[str, Tensor], Mapping | None]:
     except pickle.UnpicklingError as e:
         raise InputError(f"{path} holds more than plain weights, or is damaged, and was not opened. {WAYS}") from e
     except Exception as e:  # torch and safetensors raise half a dozen kinds for a damaged file, one has no common base
-        raise InputError(f"{path} is truncated or not a weights file ({str(e).splitlines()[0][:120]}). {WAYS}") from e
+        raise InputError(f"{path} is truncated or not a weights file ({_one_line(e)}). {WAYS}") from e
     if not isinstance(held, Mapping):
         raise InputError(f"{path} holds a {type(held).__name__}, not a state dict. {WAYS}")
     if held.get("format") == _FORMAT:
         return held["state_dict"], held["facts"]
     return held.get("state_dict", held.get("model", held)), None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _read_safetensors(path: Path) -> tuple[Mapping[str, Tensor], Mapping | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.saliency import open_folder
-from misc.images import find_images, read_gray
+from misc.images import find_images, read_gray, read_mask
 from misc.metrics import SaliencyMetrics, SaliencyScores, saliency_scores
 from misc.parallel import num_workers_for, parallel_map, progress
 from misc.store import read_json, write_json
@@ -69,17 +69,17 @@ def score(pairs: list[Pair], failures, num_workers: int, quiet: bool, text: str)
         if isinstance(result, OSError):
             failures.add("eval", pair.pred, result)
         else:
-            metrics.scores.append(result)
-    if not metrics.scores:
+            metrics.add(result)
+    if not metrics.n:
         return {"n": 0}
     results = metrics.get_results()
     results["e_measure"] = results["mean_e"]
-    return {"n": len(metrics.scores), **{key: round(float(results[key]), 6) for key in COLUMNS[1:]}}
+    return {"n": metrics.n, **{key: round(float(results[key]), 6) for key in COLUMNS[1:]}}
 
 
 def score_one(pair: Pair) -> SaliencyScores:
     """Raises OSError where one of the files is missing, corrupt, or of another size than the other."""
-    pred, mask = read_gray(pair.pred), read_gray(pair.mask)
+    pred, mask = read_gray(pair.pred), read_mask(pair.mask)
     if pred.shape != mask.shape:
         raise OSError(f"is {pred.shape[::-1]}, its mask {pair.mask} {mask.shape[::-1]} (width, height)")
     return saliency_scores(pred, mask, name=pair.pred.stem)

@@ -80,9 +80,7 @@ def state(root: Path) -> dict[str, tuple[bytes, int]]:
 
 def test_writes_one_image_and_one_mask_per_picture(folders):
     assert [f.name for f in folders] == ["images", "masks"]
-    assert sorted(p.name for p in folders[0].iterdir()) == [
-        f"{n}.{'jpg' if n == 'rocket' else 'png'}" for n in SIZES
-    ]
+    assert sorted(p.name for p in folders[0].iterdir()) == [f"{n}.{'jpg' if n == 'rocket' else 'png'}" for n in SIZES]
     assert sorted(p.name for p in folders[1].iterdir()) == [f"{n}.png" for n in SIZES]
 
 
@@ -156,9 +154,7 @@ def test_second_call_leaves_every_file_alone(tmp_path):
 
 def test_same_bytes_anywhere(tmp_path, folders):
     for here, there in zip(sample.write_sample(tmp_path), folders, strict=True):
-        assert {p.name: p.read_bytes() for p in here.iterdir()} == {
-            p.name: p.read_bytes() for p in there.iterdir()
-        }
+        assert {p.name: p.read_bytes() for p in here.iterdir()} == {p.name: p.read_bytes() for p in there.iterdir()}
 
 
 def test_missing_files_come_back_and_others_stay(tmp_path):
@@ -201,17 +197,13 @@ def test_leftover_of_a_killed_run_is_not_taken_for_a_picture(tmp_path, monkeypat
     (leftover,) = state(tmp_path)
     assert Path(leftover).name.startswith(".")
     sample.write_sample(tmp_path)
-    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == sorted(
-        p.name for p in folders[0].iterdir()
-    )
+    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == sorted(p.name for p in folders[0].iterdir())
 
 
 def test_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "taken").write_text("")
     for root in (tmp_path / "taken", tmp_path / "taken" / "below"):
-        with pytest.raises(
-            InputError, match=r"^sample pictures: cannot make the folder .*taken.*; choose another$"
-        ):
+        with pytest.raises(InputError, match=r"^sample pictures: cannot make the folder .*taken.*; choose another$"):
             sample.write_sample(root)
     (tmp_path / "images").write_text("")
     with pytest.raises(InputError, match=r"cannot make the folder .*images"):

@@ -42,9 +42,7 @@ def server(monkeypatch):
             start, total = int(wanted[1]), len(state.body)
             if start >= total:
                 return self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
-            return self.answer(
-                206, state.body[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"}
-            )
+            return self.answer(206, state.body[start:], {"Content-Range": f"bytes {start}-{total - 1}/{total}"})
 
         def answer(self, status, body, headers):
             headers |= {"ETag": state.etag, "Last-Modified": state.last_modified}
@@ -266,9 +264,7 @@ def test_other_urls_are_refused(tmp_path, url):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "fragment", ["sha256=", "sha256=12", "md5=" + "0" * 64, "0" * 64, "sha256=" + "g" * 64]
-)
+@pytest.mark.parametrize("fragment", ["sha256=", "sha256=12", "md5=" + "0" * 64, "0" * 64, "sha256=" + "g" * 64])
 def test_bad_fragments_are_refused(tmp_path, fragment):
     with pytest.raises(ValueError, match="64 hex digits"):
         download(f"https://example.org/a.pth#{fragment}", tmp_path)

@@ -27,13 +27,10 @@ def naive_pamr(image, mask, dilations, num_iter):
                             if (dy, dx) != (0, 0):
                                 neighbours.append(place)
                 std = np.std(around, axis=0, ddof=1)
-                distance = [
-                    np.abs(image[:, p[0], p[1]] - image[:, y, x]) / (1e-8 + 0.1 * std) for p in neighbours
-                ]
+                distance = [np.abs(image[:, p[0], p[1]] - image[:, y, x]) / (1e-8 + 0.1 * std) for p in neighbours]
                 weight = np.exp(-np.mean(distance, axis=1))
                 refined[:, y, x] = (
-                    sum(w * mask[:, p[0], p[1]] for w, p in zip(weight, neighbours, strict=True))
-                    / weight.sum()
+                    sum(w * mask[:, p[0], p[1]] for w, p in zip(weight, neighbours, strict=True)) / weight.sum()
                 )
         mask = refined
     return mask
@@ -42,9 +39,7 @@ def naive_pamr(image, mask, dilations, num_iter):
 def photograph(photographs, height, width, name="coffee"):
     """A crop of every few pixels: edges, texture and flat parts."""
     picture = getattr(photographs, name)
-    return np.ascontiguousarray(
-        picture[:: picture.shape[0] // height, :: picture.shape[1] // width][:height, :width]
-    )
+    return np.ascontiguousarray(picture[:: picture.shape[0] // height, :: picture.shape[1] // width][:height, :width])
 
 
 def planes(picture):
@@ -99,9 +94,7 @@ def test_units_of_the_image_do_not_matter(golden):
 def test_refined_saliency_is_the_published_chain(photographs):
     picture, saliency = photograph(photographs, 101, 150), random_mask(26, 38)
     interpolate = torch.nn.functional.interpolate
-    image = interpolate(
-        torch.from_numpy(planes(picture))[None], (25, 37), mode="bilinear", align_corners=False
-    )
+    image = interpolate(torch.from_numpy(planes(picture))[None], (25, 37), mode="bilinear", align_corners=False)
     refined = pamr(image, torch.from_numpy(saliency)[None, None])
     expected = interpolate(refined / (refined.max() + 1e-5), (101, 150), mode="bilinear", align_corners=False)
     result = refine_saliency(picture, saliency)
@@ -122,9 +115,7 @@ def test_refined_saliency_of_tiny_pictures_and_empty_maps(photographs, size):
 @pytest.mark.parametrize("dilations", [(1,), (2, 5), DILATIONS])
 def test_equals_the_naive_loops(photographs, dtype, size, dilations):
     image, mask = planes(photograph(photographs, *size)), random_mask(2, *size)
-    refined = pamr(
-        torch.from_numpy(image)[None].to(dtype), torch.from_numpy(mask)[None].to(dtype), dilations, 2
-    )
+    refined = pamr(torch.from_numpy(image)[None].to(dtype), torch.from_numpy(mask)[None].to(dtype), dilations, 2)
     np.testing.assert_allclose(refined[0].numpy(), naive_pamr(image, mask, dilations, 2), atol=2e-6, rtol=0)
 
 
