@@ -92,7 +92,7 @@ def read_gray(path: Path | BinaryIO) -> np.ndarray:
 
 
 def read_mask(path: Path | BinaryIO) -> np.ndarray:
-    """-> (H,W) bool of a mask file: above 128; a file of 0 and 1 means what it says. Raises OSError as read_gray does."""
+    """-> (H,W) bool of a mask file: above 128, or above 0 in a file of 0 and 1. Raises OSError as read_gray does."""
     gray = read_gray(path)
     return gray > (128 if gray.max() > 1 else 0)
 

@@ -107,10 +107,7 @@ def _slic(image, n_segments, compactness, opencv_lab, to_lab):
     centre[:, 0], centre[:, 1] = np.repeat(ys, len(xs)), np.tile(xs, len(ys))
     reach = 2 * _grid(height, width, len(centre))[1]
     longest = np.float32(step.max())  # scikit-image hands the step over in single precision
-    row = np.clip((np.arange(height) - start[0] + step[0] // 2) // step[0], 0, len(ys) - 1)
-    column = np.clip((np.arange(width) - start[1] + step[1] // 2) // step[1], 0, len(xs) - 1)
-    guess = (row[:, None] * len(xs) + column).astype(np.int32)
-    labels = _cluster(planes, guess, centre, reach, 1.0 / np.float64(longest * longest))
+    labels = _cluster(planes, centre, reach, 1.0 / np.float64(longest * longest))
     size = height * width / len(centre)
     return _connect(labels, int(MIN_SIZE * size), int(MAX_SIZE * size))
 
@@ -159,22 +156,25 @@ TILE_ROWS, TILE_COLUMNS = 8, 16  # pixels that share one bound on the distance
 
 
 @_kernel
-def _cluster(planes, nearest, centre, reach, weight):
-    """k-means from a first guess `nearest` (H, W) of the assignment; planes (3, H, W), centre (K, 5) of y, x, colours.
+def _cluster(planes, centre, reach, weight):
+    """k-means: planes (3, H, W) scaled colours, centre (K, 5) of y, x, colours -> nearest centre (H, W).
 
     A pixel goes to the nearest of the centres within reach, the first of them at equal distance.  scikit-image measures
-    every pixel in reach of every centre.  Here the distance to the centre of the last round bounds the new one from
-    above and the distance in position alone bounds it from below, so that most pixels need not be looked at.
+    every pixel in reach of every centre.  Here the distance of the last round and the way its centre has gone bound the
+    new distance from above, that in position alone bounds it from below: most pixels need not be looked at.
     """
     _, height, width = planes.shape
+    nearest = np.zeros((height, width), np.int32)
     distance = np.empty((height, width))
-    bound = np.empty(((height - 1) // TILE_ROWS + 1, (width - 1) // TILE_COLUMNS + 1))
+    bound = np.full(((height - 1) // TILE_ROWS + 1, (width - 1) // TILE_COLUMNS + 1), np.inf)
     for _ in range(ITERATIONS):
-        _bound(planes, nearest, centre, reach, weight, distance, bound)
+        distance[:] = np.inf
         for k in range(centre.shape[0]):
             if not np.isnan(centre[k, 0]):  # else it has lost all its pixels
                 _gather(planes, centre[k], reach, weight, np.int32(k), bound, nearest, distance)
+        before = centre.copy()
         _move(planes, nearest, centre)
+        _bound(nearest, distance, _way(before, centre, weight), reach, weight, bound)
     return nearest
 
 
@@ -213,31 +213,29 @@ def _too_far(dy, dx, weight, bound):
 
 
 @_kernel
-def _bound(planes, nearest, centre, reach, weight, distance, bound):
-    """Distance of every pixel to its present centre, inf out of reach; bound: the largest in each tile."""
-    height, width = nearest.shape
-    distance[:] = np.inf
-    bound[:] = 0
-    for y in range(height):
-        stop = 0
-        while stop < width:
-            start, k = stop, nearest[y, stop]
-            stop = _run_end(nearest[y], start)
-            top, bottom = _window(centre[k, 0], reach[0], height)
-            left, right = _window(centre[k, 1], reach[1], width)
-            if top <= y < bottom and max(start, left) < min(stop, right):
-                _assign(planes, y, max(start, left), min(stop, right), centre[k], weight, k, nearest, distance)
-        for x in range(width):
-            tile, column = y // TILE_ROWS, x // TILE_COLUMNS
-            bound[tile, column] = max(bound[tile, column], distance[y, x])
+def _way(before, after, weight):
+    """How far each centre has moved, in the metric of the distance."""
+    way = np.zeros(len(before))
+    for k in range(len(before)):
+        step = (after[k] - before[k]) ** 2
+        way[k] = np.sqrt((step[0] + step[1]) * weight + step[2] + step[3] + step[4])
+    return way
 
 
 @_kernel
-def _run_end(row, start):
-    stop = start + 1
-    while stop < row.shape[0] and row[stop] == row[start]:
-        stop += 1
-    return stop
+def _bound(nearest, distance, way, reach, weight, bound):
+    """The largest distance that a pixel of each tile can have to its centre of the last round: triangle inequality."""
+    height, width = nearest.shape
+    for tile in range(bound.shape[0]):
+        for column in range(bound.shape[1]):
+            farthest, longest = 0.0, 0.0
+            for y in range(tile * TILE_ROWS, min((tile + 1) * TILE_ROWS, height)):
+                for x in range(column * TILE_COLUMNS, min((column + 1) * TILE_COLUMNS, width)):
+                    farthest = max(farthest, distance[y, x])
+                    longest = max(longest, way[nearest[y, x]])
+            largest = (np.sqrt(farthest) + longest) ** 2 * (1 + 1e-9)  # more than rounding
+            in_reach = largest < min(reach[0], reach[1]) ** 2 * weight
+            bound[tile, column] = largest if in_reach else np.inf
 
 
 @_kernel
@@ -251,30 +249,25 @@ def _assign(planes, y, start, stop, centre, weight, k, nearest, distance):
         dx = x - np.float64(np.int32(start + i))
         t0, t1, t2 = colour0[i] - c0, colour1[i] - c1, colour2[i] - c2
         d = (dy2 + dx * dx) * weight + ((t0 * t0 + t1 * t1) + t2 * t2)
-        closer = (d < least[i]) | ((d == least[i]) & (k < label[i]))
+        closer = d < least[i]
         label[i] = k if closer else label[i]
         least[i] = d if closer else least[i]
 
 
 @_kernel
 def _move(planes, nearest, centre):
-    """Centres go to the mean of their pixels, which are added one by one in raster order as scikit-image does."""
+    """Centres go to the mean of their pixels, which are added in raster order as scikit-image does."""
     count = np.zeros(centre.shape[0])
     centre[:] = 0
     for y in range(nearest.shape[0]):
-        stop = 0
-        while stop < nearest.shape[1]:
-            start, k = stop, nearest[y, stop]
-            stop = _run_end(nearest[y], start)
-            count[k] += stop - start
-            centre[k, 0] += y * (stop - start)
-            centre[k, 1] += (start + stop - 1) * (stop - start) // 2
-            c0, c1, c2 = centre[k, 2], centre[k, 3], centre[k, 4]
-            for x in range(start, stop):
-                c0 += planes[0, y, x]
-                c1 += planes[1, y, x]
-                c2 += planes[2, y, x]
-            centre[k, 2], centre[k, 3], centre[k, 4] = c0, c1, c2
+        for x in range(nearest.shape[1]):
+            k = nearest[y, x]
+            count[k] += 1
+            centre[k, 0] += y
+            centre[k, 1] += x
+            centre[k, 2] += planes[0, y, x]
+            centre[k, 3] += planes[1, y, x]
+            centre[k, 4] += planes[2, y, x]
     for k in range(centre.shape[0]):
         for c in range(5):
             centre[k, c] /= count[k]

@@ -11,7 +11,8 @@ class DenseNet169(nn.Module):
 
     layout "cam": no max-pool after the stem and no pooling in transition3 (stride 8); norm5 without a ReLU after it, as
     generatePGT trains it. layout "imagenet": the stem's max-pool stays, transition3 averages without a stride and
-    denseblock4 is dilated by 2 (stride 16), then norm5 and ReLU: what the ImageNet classifier reads, four times as dense.
+    denseblock4 is dilated by 2 (stride 16), then norm5 and ReLU: what the ImageNet classifier
+    reads, on a denser grid.
     """
 
     def __init__(self, layout: str):

@@ -16,7 +16,7 @@ import torch
 
 from data.saliency import open_folder
 from misc.cam import multi_scale_saliency
-from misc.device import autocast, batch_size_for, pick_device
+from misc.device import autocast, batch_size_for, keep_freed_memory, pick_device
 from misc.images import limit_side, read_image
 from misc.parallel import prefetch, progress
 from misc.store import fingerprint, is_current, require_writable, write_png
@@ -41,7 +41,8 @@ def run(args, failures) -> None:
     require_writable(out_dir)
     net, weights_sha256 = load(args.cam_network, args.cam_weights_dir, args.result_dir / "weights", not args.quiet)
     settings = _settings(net.facts, weights_sha256, args)
-    net = for_inference(net).to(device)
+    net = for_inference(net.to(device))
+    keep_freed_memory()
     batch_size = batch_size_for(device, args.cam_batch_size)
 
     def read(stem: str) -> Work:

@@ -42,7 +42,7 @@ def test_bad_flags_end_with_2(argv, capsys):
 
 def test_any_number_of_scales():
     assert run_sample.parse(["--cam_scales", "1"]).cam_scales == [1.0]
-    assert run_sample.parse("--cam_scales 1 0.25 3 2 1.2".split()).cam_scales == [1.0, 0.25, 3.0, 2.0, 1.2]
+    assert run_sample.parse(["--cam_scales", "1", "0.25", "3", "2", "1.2"]).cam_scales == [1.0, 0.25, 3.0, 2.0, 1.2]
 
 
 def test_help_groups_the_flags_by_stage(capsys):

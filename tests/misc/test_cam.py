@@ -33,7 +33,7 @@ def test_fused_equals_plain(head, networks, images):
         assert cam.min() >= 0 and cam.shape == (plain_net.facts.num_classes, 30, 40)
         want = saliency_from_cam(plain_net.probabilities(logits), cam)
         torch.testing.assert_close(got, want, rtol=0, atol=1e-4)
-        assert 0 <= got.min() and 0.99 < got.max() <= 1
+        assert got.min() >= 0 and 0.99 < got.max() <= 1
 
 
 def test_a_mirrored_picture_has_the_mirrored_map(networks, images):
