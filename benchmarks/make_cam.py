@@ -9,6 +9,8 @@ weights; with it, random ones (times do not depend on them).
 """
 
 import argparse
+import functools
+import math
 import statistics
 import time
 from pathlib import Path
@@ -19,7 +21,18 @@ from skimage import data
 import net
 from misc.cam import multi_scale_cam, multi_scale_saliency, saliency_from_cam
 from misc.device import keep_freed_memory, pick_device
+from net.efficientnet_lite import SamePadConv2d
 from net.weights import load
+
+
+def pad_then_convolve(conv: SamePadConv2d, x: torch.Tensor) -> torch.Tensor:
+    """TensorFlow's "same" padding as everybody writes it."""
+    pads = []
+    for size, k, s in zip(x.shape[:1:-1], conv.kernel_size, conv.stride, strict=True):
+        total = max((math.ceil(size / s) - 1) * s + k - size, 0)
+        pads += [total // 2, total - total // 2]
+    x = torch.nn.functional.pad(x, pads)
+    return torch.nn.functional.conv2d(x, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
 
 
 def main() -> None:
@@ -38,6 +51,9 @@ def main() -> None:
     else:
         plain_net = load(args.cam_network, None, Path("result/weights"))[0].requires_grad_(False).to(device)
     fast_net = net.for_inference(plain_net)
+    for module in plain_net.modules():
+        if isinstance(module, SamePadConv2d):
+            module.forward = functools.partial(pad_then_convolve, module)
 
     def plain() -> torch.Tensor:
         logits, cam = multi_scale_cam(plain_net, image, scales)

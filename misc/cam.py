@@ -77,11 +77,10 @@ def multi_scale_saliency(net: CAMNet, images: Sequence[np.ndarray], scales: Sequ
 def _saliency(net: CAMNet, features: Sequence[Tensor], probabilities: Tensor, size: tuple[int, int]) -> Tensor:
     """features: at each scale (2,D,h,w) of one image and its mirror; probabilities (K,) -> saliency of this size."""
     keys = relevant_classes(probabilities) if net.facts.head == "softmax" else torch.arange(len(probabilities))
-    weight = probabilities[keys].view(1, -1, 1, 1)
     total = 0
     for f in features:
-        saliency = unmirror((net.maps(f, keys).relu().float() * weight).sum(1, keepdim=True))
-        total = total + interpolate(saliency, size, mode="bilinear", align_corners=False)
+        saliency = unmirror(torch.einsum("nkhw,k->nhw", net.maps(f, keys).float().relu_(), probabilities[keys]))
+        total = total + interpolate(saliency[None], size, mode="bilinear", align_corners=False)
     return _normalise(total[0, 0])
 
 

@@ -5,6 +5,7 @@ of all sizes as wide as in the smallest.
 """
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,12 +30,19 @@ MULTIPLIERS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1
 class SamePadConv2d(nn.Conv2d):
     """Convolution with TensorFlow's "same" padding: computed from the input's size, the odd pixel at the end."""
 
+    def weight_and_padding(self, size: Sequence[int]) -> tuple[Tensor, tuple[int, int]]:
+        """What gives "same" padding for an input of this size (h, w) with padding that is the same on both sides.
+
+        An odd pixel goes into the kernel, as a leading row or column of zeros: padding the input would copy it.
+        """
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        total = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in size]
+        weight = F.pad(self.weight, (total[1] % 2, 0, total[0] % 2, 0))
+        return weight, ((total[0] + 1) // 2, (total[1] + 1) // 2)
+
     def forward(self, x: Tensor) -> Tensor:
-        pads = []
-        for size, k, s, d in zip(x.shape[:1:-1], self.kernel_size[::-1], self.stride, self.dilation, strict=False):
-            total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pads) if any(pads) else x)
+        weight, padding = self.weight_and_padding(x.shape[2:])
+        return F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 def _conv_bn(
