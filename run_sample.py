@@ -11,7 +11,7 @@ Edit the defaults below, or give flags; `python run_sample.py --help` explains t
 import sys
 from pathlib import Path
 
-from misc.args import Flags, add_cam_flags, add_eval_flags, add_label_flags, add_run_flags
+from misc.args import Flags, add_cam_flags, add_device_flags, add_eval_flags, add_label_flags, add_run_flags
 from misc.passes import run_passes
 
 ROOT = Path(__file__).resolve().parent
@@ -29,19 +29,30 @@ DEFAULTS = {
     "cam_weights_dir": None,
     # class activation maps
     "cam_scales": [1.0, 0.5, 1.5, 2.0],
+    "cam_class_power": None,
     "cam_batch_size": 0,
     "max_side": 1024,
     "cam_out_dir": None,
     # pixel-wise labels
-    "pamr_dilations": [1, 2, 4, 8, 12, 24],
-    "pamr_num_iter": 10,
+    "label_recipe": "default",
+    "label_pamr_dilations": None,
+    "label_pamr_num_iter": None,
+    "label_high": None,
+    "label_low": None,
+    "label_crf": True,
+    "label_crf_num_iter": None,
+    "label_crf_gaussian_sxy": None,
+    "label_crf_gaussian_compat": None,
+    "label_crf_bilateral_sxy": None,
+    "label_crf_bilateral_srgb": None,
+    "label_crf_bilateral_compat": None,
+    "label_crf_binary": None,
     "label_binary": None,
     "cam_pamr_out_dir": None,
     # run
     "overview_rows": 12,
     "result_dir": ROOT / "result",
     "device": "auto",
-    "seed": 0,
     "limit": None,
     "num_workers": 0,
     "overwrite": False,
@@ -58,7 +69,7 @@ PASSES = {
 
 def parse(argv: list[str] | None = None):
     flags = Flags(__doc__, DEFAULTS)
-    for add in (add_cam_flags, add_label_flags, add_eval_flags, add_run_flags):
+    for add in (add_cam_flags, add_label_flags, add_eval_flags, add_run_flags, add_device_flags):
         add(flags)
     return flags.parse(argv)
 

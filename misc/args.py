@@ -85,12 +85,15 @@ class Group:
 def add_run_flags(flags: Flags) -> None:
     g = flags.group("run")
     g.add("result_dir", Path, "everything is written below this folder")
-    g.add("device", str, "auto (cuda, then mps, then cpu), or a torch device such as cuda:1")
-    g.add("seed", int, "of every random choice")
     g.add("limit", positive_int, "take only the first LIMIT images by name")
     g.add("num_workers", count, "processes that refine and score; 0: one per core")
     g.add("overwrite", flag, "make every file anew, also those that are up to date")
     g.add("quiet", flag, "no progress bars")
+
+
+def add_device_flags(flags: Flags) -> None:
+    g = flags.group("device")
+    g.add("device", str, "auto (cuda, then mps, then cpu), or a torch device such as cuda:1")
 
 
 def add_cam_flags(flags: Flags) -> None:
@@ -102,6 +105,12 @@ def add_cam_flags(flags: Flags) -> None:
         "cam_weights_dir", str, "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: ImageNet"
     )
     g.add("cam_scales", positive_float, "image scales; each is run with its mirror image", nargs="+")
+    g.add(
+        "cam_class_power",
+        fraction,
+        "classes weigh by probability to this power: 1 published, 0 all alike, which finds whole objects better with a "
+        "softmax head; default: 1 for a sigmoid head, 0 for a softmax head",
+    )
     g.add("cam_batch_size", count, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere")
     g.add("max_side", positive_int, "a longer side is scaled down to this for inference; maps come out at full size")
     g.add("cam_out_dir", Path, "where the maps go; default RESULT_DIR/cam")
@@ -110,10 +119,46 @@ def add_cam_flags(flags: Flags) -> None:
 def add_label_flags(flags: Flags) -> None:
     g = flags.group("make_label: class activation maps -> pixel-wise pseudo labels")
     g.add("make_label_pass", flag, "run this stage")
-    g.add("pamr_dilations", positive_int, "dilations of PAMR's neighbourhoods", nargs="+")
-    g.add("pamr_num_iter", count, "iterations of PAMR; 0 leaves it out")
+    g.add("label_recipe", str, "what the flags below are where they are not given", choices=("default", "published"))
+    g.add("label_pamr_dilations", positive_int, "dilations of PAMR's neighbourhoods", nargs="+")
+    g.add("label_pamr_num_iter", count, "iterations of PAMR; 0 leaves it out")
+    g.add("label_high", positive_float, "surely object: above this times the mean of the refined map")
+    g.add("label_low", positive_float, "surely background: below this times the mean of the refined map")
+    g.add("label_crf_binary", fraction, "binarise before the CRF (published: 0.4), which then changes nothing")
     g.add("label_binary", fraction, "write binary labels, foreground at and above this (0..1); default: soft labels")
+    add_crf_flags(g, "label_crf")
     g.add("cam_pamr_out_dir", Path, "where the labels go; default RESULT_DIR/cam_pamr")
+
+
+def add_slic_flags(flags: Flags) -> None:
+    g = flags.group("make_slic: class activation maps -> superpixel-wise pseudo labels")
+    g.add("make_slic_pass", flag, "run this stage")
+    g.add("img_root", Path, "the images; default: those of the last run_sample.py")
+    g.add("prob_root", Path, "their maps, <stem>.png; default: those of the last run_sample.py (result/cam)")
+    g.add("output_root", Path, "where the labels go; default RESULT_DIR/cam_slic")
+    g.add("max_side", positive_int, "a longer side is scaled down to this; labels come out at full size")
+    g.add(
+        "slic_recipe",
+        str,
+        "what the flags below are where they are not given",
+        choices=("default", "published", "mfnet_stage2"),
+    )
+    g.add("slic_segments", positive_int, "superpixels an image, roughly")
+    g.add("slic_compactness", positive_float, "weight of position against colour in SLIC")
+    g.add("slic_lab", str, "colour space of SLIC (misc/superpixel.py)", choices=("rgb", "single", "published"))
+    g.add("slic_high", positive_float, "surely object: above this times the mean of the map")
+    g.add("slic_low", positive_float, "surely background: below this times the mean of the map")
+    add_crf_flags(g, "slic_crf")
+
+
+def add_crf_flags(g: Group, prefix: str) -> None:
+    g.add(prefix, flag, "end with a dense CRF")
+    g.add(f"{prefix}_num_iter", count, "mean-field iterations")
+    g.add(f"{prefix}_gaussian_sxy", positive_float, "position kernel: standard deviation in pixels")
+    g.add(f"{prefix}_gaussian_compat", positive_float, "position kernel: weight")
+    g.add(f"{prefix}_bilateral_sxy", positive_float, "bilateral kernel: standard deviation in pixels")
+    g.add(f"{prefix}_bilateral_srgb", positive_float, "bilateral kernel: standard deviation in grey levels of 0..255")
+    g.add(f"{prefix}_bilateral_compat", positive_float, "bilateral kernel: weight")
 
 
 def add_eval_flags(flags: Flags) -> None:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from net.cam_net import CAMNet
 
 MIN_SIDE = 32  # a shorter side is stretched to this before the network: deep pooling needs something to pool
-PROB_MASS = 0.9999  # of a softmax head, the classes that carry this much are turned into maps
+SHARE = 0.9999  # only the classes that carry this share of the weight are turned into maps
 _EPS = 1e-5
 
 
@@ -51,9 +51,18 @@ def multi_scale_cam(net: CAMNet, image: np.ndarray, scales: Sequence[float]) -> 
     return logits, cam
 
 
-def saliency_from_cam(probabilities: Tensor, cam: Tensor) -> Tensor:
-    """probabilities (K,) of the classes, cam (K,h,w) >= 0 -> class-agnostic saliency (h,w) in [0,1]."""
-    return _normalise(torch.tensordot(probabilities, cam, 1))
+def saliency_from_cam(weight: Tensor, cam: Tensor) -> Tensor:
+    """weight (K,) of the classes (as published, their probabilities), cam (K,h,w) >= 0 -> saliency (h,w) in [0,1]."""
+    return _normalise(torch.tensordot(weight, cam, 1))
+
+
+def class_power(net: CAMNet, power: float | None) -> float:
+    """power, or where it is None what makes the better maps: 1, as published, for a sigmoid head; 0 for a softmax head.
+
+    A softmax head divides one probability among its classes, and the most probable ones see parts of the objects: with
+    all classes alike the labels are better (README).
+    """
+    return float(net.facts.head == "sigmoid") if power is None else power
 
 
 def _normalise(saliency: Tensor) -> Tensor:
@@ -61,30 +70,33 @@ def _normalise(saliency: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def multi_scale_saliency(net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float]) -> list[Tensor]:
+def multi_scale_saliency(
+    net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float], power: float = 1.0
+) -> list[Tensor]:
     """B images (H,W,3) uint8 RGB of one size -> B saliency maps (h,w) in [0,1] at a quarter of their size.
 
-    Equal to saliency_from_cam of multi_scale_cam, without a map per class: resizing is linear, so the classes are
-    summed on the network's own grid, and classes without probability are left out.
+    Classes weigh by their probability to the power. Equal to saliency_from_cam of multi_scale_cam, without a map per
+    class: resizing is linear, so the classes are summed on the network's own grid, and those that weigh nothing are
+    left out.
     """
     features = [net.features(mirrored_batch(images, scale).to(net.device)) for scale in scales]
     logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, len(images), -1).mean(0)
-    probabilities = net.probabilities(logits.float())
-    return [_saliency(net, [f[i :: len(images)] for f in features], probabilities[i], quarter_size(images[0].shape))
+    weights = net.probabilities(logits.float()) ** power
+    return [_saliency(net, [f[i :: len(images)] for f in features], weights[i], quarter_size(images[0].shape))
             for i in range(len(images))]  # fmt: skip
 
 
-def _saliency(net: CAMNet, features: Sequence[Tensor], probabilities: Tensor, size: tuple[int, int]) -> Tensor:
-    """features: at each scale (2,D,h,w) of one image and its mirror; probabilities (K,) -> saliency of this size."""
-    keys = relevant_classes(probabilities) if net.facts.head == "softmax" else torch.arange(len(probabilities))
+def _saliency(net: CAMNet, features: Sequence[Tensor], weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """features: at each scale (2,D,h,w) of one image and its mirror; weight (K,) -> saliency of this size."""
+    keys = relevant_classes(weight)
     total = 0
     for f in features:
-        saliency = unmirror(torch.einsum("nkhw,k->nhw", net.maps(f, keys).float().relu_(), probabilities[keys]))
+        saliency = unmirror(torch.einsum("nkhw,k->nhw", net.maps(f, keys).float().relu_(), weight[keys]))
         total = total + interpolate(saliency[None], size, mode="bilinear", align_corners=False)
     return _normalise(total[0, 0])
 
 
-def relevant_classes(probabilities: Tensor, mass: float = PROB_MASS) -> Tensor:
-    """The fewest class ids (P,), most probable first, whose probabilities (K,), which sum to 1, reach mass."""
-    ordered, ids = probabilities.sort(descending=True)
-    return ids[: int((ordered.cumsum(0) < mass).sum()) + 1]
+def relevant_classes(weight: Tensor, share: float = SHARE) -> Tensor:
+    """The fewest class ids (P,), weightiest first, whose weights (K,) make up this share of all."""
+    ordered, ids = weight.sort(descending=True)
+    return ids[: int((ordered.cumsum(0) < share * ordered.sum()).sum()) + 1]

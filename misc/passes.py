@@ -15,8 +15,8 @@ from misc.store import require_writable, write_json
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-image", "pillow", "numba")
 
 
-def run_passes(passes: Mapping[str, str], parse) -> int:
-    """passes: flag -> module with run(args, failures); parse() -> args.
+def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -> int:
+    """passes: flag -> module with run(args, failures); parse() -> args, which are kept in RESULT_DIR/args_file.
 
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
@@ -24,7 +24,7 @@ def run_passes(passes: Mapping[str, str], parse) -> int:
     try:
         args = parse()
         require_writable(args.result_dir)
-        write_json(args.result_dir / "args.json", {"args": _plain(args), "versions": versions()})
+        write_json(args.result_dir / args_file, {"args": _plain(args), "versions": versions()})
         failures = Failures(args.result_dir / "failed.csv")
         for name, module in passes.items():
             if getattr(args, name):

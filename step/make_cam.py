@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from data.saliency import open_folder
-from misc.cam import multi_scale_saliency
+from misc.cam import class_power, multi_scale_saliency
 from misc.device import autocast, batch_size_for, keep_freed_memory, pick_device
 from misc.images import limit_side, read_image
 from misc.parallel import prefetch, progress
@@ -40,7 +40,8 @@ def run(args, failures) -> None:
     out_dir = args.cam_out_dir or args.result_dir / "cam"
     require_writable(out_dir)
     net, weights_sha256 = load(args.cam_network, args.cam_weights_dir, args.result_dir / "weights", not args.quiet)
-    settings = _settings(net.facts, weights_sha256, args)
+    power = class_power(net, args.cam_class_power)
+    settings = _settings(net.facts, weights_sha256, power, args)
     net = for_inference(net.to(device))
     keep_freed_memory()
     batch_size = batch_size_for(device, args.cam_batch_size)
@@ -64,17 +65,17 @@ def run(args, failures) -> None:
     done = 0
     for batch in batches_of_one_size(readable(reading), batch_size):
         with autocast(device):
-            maps = multi_scale_saliency(net, [work.image for work in batch], args.cam_scales)
+            maps = multi_scale_saliency(net, [work.image for work in batch], args.cam_scales, power)
         for work, saliency in zip(batch, maps, strict=True):
             write_png(work.out, _to_png(saliency, work.size), work.made_from)
         done += len(batch)
     print(f"make_cam: {done} maps made, {len(images) - done} kept or failed, in {out_dir}")
 
 
-def _settings(facts: NetFacts, weights_sha256: str, args) -> dict:
+def _settings(facts: NetFacts, weights_sha256: str, power: float, args) -> dict:
     """Whatever the maps depend on besides the image."""
     facts = {k: v for k, v in asdict(facts).items() if k != "class_names"}
-    return {**facts, "weights": weights_sha256, "scales": args.cam_scales, "max_side": args.max_side}
+    return {**facts, "weights": weights_sha256, "power": power, "scales": args.cam_scales, "max_side": args.max_side}
 
 
 def _shrink(image: np.ndarray, max_side: int) -> np.ndarray:

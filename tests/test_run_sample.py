@@ -196,7 +196,7 @@ def test_missing_maps_and_masks_are_listed(folder, tmp_path):
         ("eval", "rocket.png"),
         ("eval", "astronaut.png"),
     }
-    assert "missing" in reasons["make_label", "cat.png"] and "10, 10" in reasons["make_label", "coffee.png"]
+    assert "missing" in reasons["make_label", "cat.png"] and "10 x 10" in reasons["make_label", "coffee.png"]
     assert json.loads((result / "metrics.json").read_text())["cam"]["n"] == 0
 
 

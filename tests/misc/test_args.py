@@ -30,7 +30,7 @@ def test_passes_mean_what_they_say():
         ["--limit", "0"],
         ["--max_side", "x"],
         ["--label_binary", "1.5"],
-        ["--pamr_num_iter", "-1"],
+        ["--label_pamr_num_iter", "-1"],
     ],
 )
 def test_bad_flags_end_with_2(argv, capsys):
@@ -50,7 +50,7 @@ def test_help_groups_the_flags_by_stage(capsys):
         run_sample.parse(["--help"])
     out = capsys.readouterr().out
     assert e.value.code == 0
-    assert out.index("make_cam:") < out.index("--cam_scales") < out.index("make_label:") < out.index("--pamr_num_iter")
+    assert out.index("make_cam:") < out.index("--cam_scales") < out.index("make_label:") < out.index("--label_pamr_num_iter")
     assert all(f"--{name} " in out for name in run_sample.DEFAULTS)
 
 
