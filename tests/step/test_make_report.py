@@ -1,0 +1,597 @@
+"""The report of real pictures, and the page as a person uses it, in a headless Chromium where one is installed."""
+
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.datasets import get_dataset
+from misc.failures import Failures
+from misc.metrics import saliency_scores
+from misc.report import Column, Record, page
+from misc.store import read_json, write_json, write_text
+from step import eval as step_eval
+from step import make_report
+from step.make_report import Entry, disagreement, mean_iou, page_data
+
+VOC = get_dataset("voc12")
+NASTY = ["a b", "ü 日本", "100%25 #1", "q'uote&", "<img src=x onerror=alert(1)>", 'd"q?']
+NAMES = [f"{i:03}" for i in range(62)] + (NASTY[:4] if os.name == "nt" else NASTY)
+WIDTH, HEIGHT = 64, 48
+
+
+def crops(photographs):
+    """A picture (HEIGHT, WIDTH, 3) for each of NAMES, cut from the photographs."""
+    photos = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in vars(photographs).values()]
+    for i, name in enumerate(NAMES):
+        photo = photos[i % 4]
+        y, x = (13 * i) % (photo.shape[0] - HEIGHT), (29 * i) % (photo.shape[1] - WIDTH)
+        yield name, np.ascontiguousarray(photo[y : y + HEIGHT, x : x + WIDTH])
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def arguments(root, **others):
+    return SimpleNamespace(
+        **{"sal_dataset_dir": root / "set", "result_dir": root / "result", "limit": None, "mask_dir": None}
+        | {"num_workers": 1, "overwrite": False, "quiet": True}
+        | others
+    )
+
+
+def run(args):
+    failures = Failures(args.result_dir / "failed.csv")
+    make_report.run(args, failures)
+    return failures
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, photographs):
+    """A data set with masks of all but the first three images, maps, labels, scores and the report of them."""
+    root = tmp_path_factory.mktemp("a run")
+    for name, photo in crops(photographs):
+        gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+        save(root / "set" / "images" / f"{name}.png", photo)
+        save(root / "result" / "cam" / f"{name}.png", cv2.GaussianBlur(gray, (0, 0), 5))
+        save(root / "result" / "cam_pamr" / f"{name}.png", gray)
+        save(root / "result" / "cam_slic" / f"{name}.png", np.where(gray > gray.mean(), 255, 0).astype(np.uint8))
+        if name not in NAMES[:3]:
+            save(root / "set" / "masks" / f"{name}.png", (gray > 100).astype(np.uint8) * (1 if name == "009" else 255))
+    args = arguments(root)
+    step_eval.run(args, Failures(root / "failed.csv"))
+    write_json(root / "result" / "args.json", {"args": {"cam_scales": [1.0, 0.5]}, "versions": {"python": "3"}})
+    assert NAMES[3] not in run(args)
+    return root
+
+
+def records(root):
+    return {p.stem: make_report.report.read_record(p, held_from(p)) for p in (root / "result/report_files").iterdir()}
+
+
+def held_from(path):
+    """The fingerprint that a thumbnail has."""
+    with Image.open(path) as image:
+        return json.loads(image.getexif()[0x010E])["from"]
+
+
+# -------------------------------------------------------------------------------------------------- without a browser
+def test_records_hold_the_scores(built):
+    found = records(built)
+    assert sorted(found) == sorted(NAMES)
+    for name in ("004", "a b"):
+        read = [np.asarray(Image.open(built / "result" / kind / f"{name}.png")) for kind in make_report.TITLES]
+        mask = np.asarray(Image.open(built / "set/masks" / f"{name}.png")) > 128
+        values = found[name].values
+        for kind, gray in zip(make_report.TITLES, read, strict=True):
+            scores = saliency_scores(gray, mask)
+            for key in ("mae", "max_f", "s_measure"):
+                assert values[f"{kind}.{key}"] == pytest.approx(getattr(scores, key), abs=1e-4)
+            assert values[f"{kind}.share"] == pytest.approx(gray.mean() / 255, abs=1e-4)
+            np.testing.assert_allclose(found[name].curves[kind]["f"], 1000 * scores.f[::3], atol=0.51)
+        soft, hard = read[1].astype(float), read[2].astype(float)
+        wanted = 1 - np.minimum(soft, hard).sum() / np.maximum(soft, hard).sum()
+        assert values["disagreement"] == pytest.approx(wanted, abs=1e-4)
+    assert set(found["001"].values) == {"disagreement", "cam.share", "cam_pamr.share", "cam_slic.share"}
+    assert found["009"].filters == {"4": "binary"} and found["004"].filters == {}
+    assert found["009"].values["cam_slic.max_f"] > 0.6  # a mask of 0 and 1 is a mask
+
+
+def test_a_second_run_keeps_all_and_a_changed_file_is_looked_at_again(built, tmp_path):
+    root = shutil.copytree(built, tmp_path / "again")
+    args = arguments(root)
+    run(args)
+    html = (root / "result/report.html").read_bytes()
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (root / "result/report_files").iterdir()}
+    run(args)
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in before} == before
+    assert (root / "result/report.html").read_bytes() == html
+    for kind in ("cam", "cam_pamr", "cam_slic"):  # labels must be younger than their maps
+        save(root / "result" / kind / "005.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    run(args)
+    assert [p.stem for p in before if p.read_bytes() != before[p][1]] == ["005"]
+    assert (root / "result/report.html").read_bytes() != html
+    run(arguments(root, overwrite=True))
+    assert all(p.stat().st_mtime_ns != before[p][0] for p in before)
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_is_shown(built, tmp_path, capsys):
+    root = shutil.copytree(built, tmp_path / "again")
+    for path in ("set/images/005.png", "result/cam_pamr/006.png", "result/cam_slic/007.png"):
+        (root / path).write_bytes((root / path).read_bytes()[:60])
+    (root / "result/cam_slic/007.png").unlink()
+    failures = run(arguments(root, limit=10, overwrite=True))
+    assert [root / "set/images" / f"{n}.png" in failures for n in ("004", "005", "006", "007")] == [
+        *(False, True, True, False)
+    ]
+    assert "8 images" in capsys.readouterr().out
+    assert "005" in (root / "result/failed.csv").read_text()
+
+
+def test_labels_of_other_maps_are_left_out(built, tmp_path):
+    root = shutil.copytree(built, tmp_path / "again")
+    os.utime(root / "result/cam/004.png", (4e9, 4e9))
+    run(arguments(root))
+    html = (root / "result/report.html").read_text(encoding="utf-8")
+    assert '"key":"cam"' in html and '"key":"cam_pamr"' not in html
+
+
+def test_images_alone(built, tmp_path):
+    args = arguments(built, result_dir=tmp_path, sal_dataset_dir=built / "set/images", limit=2)
+    run(args)
+    assert sorted(p.name for p in (tmp_path / "report_files").iterdir()) == ["000.webp", "001.webp"]
+
+
+def test_disagreement():
+    a, b = np.array([[0, 100]], np.uint8), np.array([[100, 100]], np.uint8)
+    assert disagreement(a, b) == 0.5 and disagreement(a, a) == 0 and disagreement(a * 0, a * 0) == 0
+    ids = np.array([[0, 1, 2, 255]], np.uint8)
+    assert disagreement(ids, np.array([[0, 2, 255, 2]], np.uint8), void=255) == 0.5
+    assert disagreement(ids * 0 + 255, ids, void=255) == 0
+
+
+def test_mean_iou():
+    mask, pred = np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 3]], np.uint8)
+    assert mean_iou(pred, mask, VOC) == 0.5
+    assert mean_iou(pred, mask * 0 + 255, VOC) == 0
+    with pytest.raises(OSError, match="pred holds 96"):
+        mean_iou(pred + 96, mask, VOC)
+
+
+# ------------------------------------------------------------------------------------------------------ in a browser
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium, to test the page")
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
+    chromium, driver = next(filter(None, found), None), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver on the PATH, to test the page with")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    driver.set_script_timeout(20)
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The open report: what a person sees and does."""
+
+    def __init__(self, driver, path: Path):
+        self.driver = driver
+        driver.get_log("browser")  # of the page before
+        driver.get(path.as_uri())
+
+    def all(self, css):
+        return self.driver.find_elements("css selector", css)
+
+    def one(self, css):
+        return self.driver.find_element("css selector", css)
+
+    def js(self, script, *args):
+        return self.driver.execute_script(script, *args)
+
+    def texts(self, css):
+        return self.js("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", css)
+
+    def names(self):
+        return self.texts(".card .name")
+
+    def status(self):
+        return self.texts("#status")[0]
+
+    def press(self, *keys):
+        from selenium.webdriver.common.keys import Keys
+
+        for key in keys:
+            self.driver.switch_to.active_element.send_keys(getattr(Keys, key, key))
+
+    def click(self, css):
+        self.js("document.querySelector(arguments[0]).click()", css)
+
+    def set(self, css, value, event="input"):
+        script = "const e = document.querySelector(arguments[0]); e.focus(); e.value = arguments[1];"
+        self.js(script + "e.dispatchEvent(new Event(arguments[2], {bubbles: true}))", css, value, event)
+
+    def sort(self, key):
+        self.set("#sort", self.measure(key), "change")
+
+    def data(self):
+        return self.js("return JSON.parse(document.getElementById('data').textContent)")
+
+    def measure(self, key):
+        return -1 if key == "name" else [m["key"] for m in self.data()["measures"]].index(key)
+
+    def values(self, key):
+        k = self.measure(key)
+        return {image["name"]: image["values"][k] for image in self.data()["images"]}
+
+    def loaded(self, css):
+        """(width, height) of a picture's file, once it is there."""
+        script = """const [css, done] = arguments, image = document.querySelector(css);
+            const tell = () => done([image.naturalWidth, image.naturalHeight, image.classList.contains("sprite")]);
+            image.decode().then(tell, tell);"""
+        return self.driver.execute_async_script(script, css)
+
+    def errors(self):
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+def stage(page):
+    """The picture of the detail view as it is shown, without the handle of the slider: (h,w,3) uint8."""
+    page.js("document.querySelector('.divider').remove()")
+    return np.array(Image.open(io.BytesIO(page.one("#stage").screenshot_as_png)).convert("RGB"))
+
+
+@pytest.fixture
+def opened(built, browser):
+    page = Page(browser, built / "result" / "report.html")
+    yield page
+    assert page.errors() == []
+
+
+def test_summary_and_curves(opened, built):
+    metrics = read_json(built / "result" / "metrics.json")
+    assert opened.texts("h1") == ["Pseudo labels of set"]
+    assert opened.texts("#tables tbody th") == ["CAM", "pixel label", "superpixel label"]
+    heads, cells = opened.texts("#tables thead th")[1:], opened.texts("#tables tbody td")
+    assert heads[1] == "MAE ↓" and cells[1] == f"{metrics['cam']['mae']:.3f}"
+    best = min(row["mae"] for row in metrics.values())
+    assert f"{best:.3f}" in opened.texts("#tables td.best")
+    assert opened.texts("figure h3") == ["Precision and recall", "F-measure"]
+    assert len(opened.all("figure svg path.series")) == 6
+    assert f"best {metrics['cam_pamr']['max_f']:.3f}" in opened.one("figure:nth-child(2) svg").get_attribute(
+        "aria-label"
+    )
+    assert "cam_scales1.0 0.5" in opened.texts("#settings dl div")
+
+
+def test_paging(opened):
+    assert opened.names() == sorted(NAMES)[:60] and opened.status() == f"1–60 of {len(NAMES)} images"
+    assert not opened.one("#bar .previous").is_enabled()
+    opened.click("#bar .next")
+    assert opened.names() == sorted(NAMES)[60:] and opened.status().startswith("61–")
+    assert not opened.one("#bar .next").is_enabled()
+    opened.set("#bar .pager input", "1", "change")
+    assert opened.names() == sorted(NAMES)[:60]
+
+
+def test_sorting_changes_the_order(opened):
+    first = opened.names()
+    for key, worst_first in (("disagreement", True), ("cam.mae", True), ("cam_slic.max_f", False)):
+        opened.sort(key)
+        values = {name: v for name, v in opened.values(key).items() if v is not None}
+        wanted = sorted(sorted(values), key=values.get)
+        if worst_first:
+            wanted = sorted(sorted(values), key=lambda name, v=values: -v[name])
+        assert opened.names()[:20] == wanted[:20] != first[:20]
+        shown = opened.names()
+        opened.click("#order")
+        assert opened.names()[:20] != shown[:20]
+        if key != "disagreement":  # the three without a mask stay last, in either order
+            opened.click("#bar .next")
+            assert opened.names()[-3:] == NAMES[:3]
+    opened.sort("name")
+    assert opened.names() == first
+
+
+def test_filters(opened):
+    opened.set("#query", "A B")
+    assert opened.names() == ["a b"] and opened.status() == f"1–1 of 1 image (all: {len(NAMES)})"
+    opened.set("#query", "nothing like it")
+    assert opened.names() == [] and opened.one("#none").is_displayed()
+    opened.click("#reset")
+    assert len(opened.names()) == 60
+    opened.sort("cam.mae")
+    values = {name: v for name, v in opened.values("cam.mae").items() if v is not None}
+    middle = sorted(values.values())[30]
+    opened.set("#to", str(middle))
+    assert sorted(opened.names()) == sorted(name for name, v in values.items() if v <= middle)
+    assert opened.texts("#chips button") == [f"MAE of CAM ≤ {middle} ✕"]
+    opened.sort("disagreement")  # both hold together
+    other = opened.values("disagreement")
+    opened.set("#from", "0.3")
+    assert sorted(opened.names()) == sorted(n for n, v in values.items() if v <= middle and other[n] >= 0.3)
+    opened.click("#chips button")
+    opened.click("#chips button")
+    assert len(opened.names()) == 60 and opened.texts("#chips button") == []
+
+
+def test_columns_and_sizes(opened):
+    assert len(opened.all(".card:first-child .tile")) % 5 == 0
+    opened.click("#columns button:nth-child(3)")
+    assert opened.texts("li:first-child .caption span:first-child") == ["image", "CAM", "superpixel label", "mask"]
+    for _ in range(4):  # one always stays
+        opened.click("#columns button[aria-pressed=true]")
+    assert len(opened.all("li:first-child .tile")) == 1
+    width = opened.one(".card").size["width"]
+    opened.click("#sizes button:nth-child(3)")
+    assert opened.one(".card").size["width"] > width
+
+
+def test_arrows_move_between_images(opened):
+    opened.js("document.querySelector('.card').focus()")
+    focused = "return document.activeElement.querySelector('.name').textContent"
+    names = sorted(NAMES)
+    opened.press("ARROW_RIGHT", "ARROW_RIGHT", "ARROW_LEFT")
+    assert opened.js(focused) == names[1]
+    opened.press("ARROW_DOWN")
+    assert opened.js(focused) == names[3]  # two cards side by side in a window of this width
+    opened.press("END")
+    assert opened.js(focused) == names[59]
+    opened.press("ARROW_RIGHT")
+    assert opened.js(focused) == names[60] and opened.status().startswith("61–")
+    opened.press("ARROW_LEFT")
+    assert opened.js(focused) == names[59] and opened.status().startswith("1–")
+    assert len(opened.all(".card[tabindex='0']")) == 1
+
+
+def test_detail_by_keyboard(opened):
+    names = sorted(NAMES)
+    opened.js("document.querySelector('.card').focus()")
+    opened.press("ENTER")
+    assert opened.one("#detail").is_displayed() and opened.texts("#detail-title") == [names[0]]
+    assert opened.loaded("#stage img")[:2] == [WIDTH, HEIGHT]
+    opened.press("ARROW_RIGHT", "ARROW_RIGHT", "ARROW_RIGHT", "ARROW_LEFT")
+    assert opened.texts("#detail-title") == [names[2]] and opened.texts("#detail-place") == [f"3 of {len(names)}"]
+    chosen = "return document.querySelector('#layers [aria-pressed=true]').textContent"
+    assert opened.js(chosen) == "CAM" and "#heat" in opened.js("return document.querySelector('.over').style.filter")
+    opened.press("ARROW_DOWN")
+    assert opened.js(chosen) == "pixel label"
+    opened.press("ARROW_DOWN", "ARROW_DOWN")  # no mask of this image
+    assert opened.js(chosen) == "CAM" and not opened.one("#layers button:nth-child(4)").is_enabled()
+    opened.press("3")
+    assert opened.js(chosen) == "superpixel label"
+    assert opened.loaded("#stage .over") == [WIDTH, HEIGHT, False]
+    opened.press("ESCAPE")
+    assert not opened.one("#detail").is_displayed()
+    assert opened.js("return document.activeElement.querySelector('.name').textContent") == names[2]
+
+
+def test_the_slider_uncovers_the_image(opened):
+    opened.click(".card")
+    opened.js("document.getElementById('slider').focus()")
+    edge = "return getComputedStyle(document.querySelector('#stage .over')).clipPath"
+    assert opened.js(edge) == "inset(0px 0px 0px 50%)"
+    opened.press("ARROW_RIGHT", "ARROW_RIGHT")
+    assert opened.js(edge) == "inset(0px 0px 0px 52%)" and opened.texts("#detail-title") == [sorted(NAMES)[0]]
+    opened.press("END")
+    assert opened.js(edge) == "inset(0px 0px 0px 100%)"
+    assert opened.one("#slider").get_attribute("aria-valuetext") == "100 % image"
+    opened.click("#modes button:nth-child(2)")
+    opened.set("#slider", "25")
+    assert opened.js("return getComputedStyle(document.querySelector('#stage .over')).opacity") == "0.25"
+    opened.press("ESCAPE")
+
+
+def test_a_map_is_coloured_over_the_image(opened, built):
+    """As misc.overview does it for the thumbnails, with another weight."""
+    opened.set("#query", "a b")
+    opened.click(".card")
+    opened.set("#slider", "0")
+    opened.js("for (const e of document.querySelectorAll('#stage img')) e.style.imageRendering = 'pixelated'")
+    assert opened.loaded("#stage .over") == [WIDTH, HEIGHT, False]
+    photo, cam = (
+        np.asarray(Image.open(built / path / "a b.png")).astype(np.uint8) for path in ("set/images", "result/cam")
+    )
+    colours = cv2.applyColorMap(cam, cv2.COLORMAP_TURBO)[..., ::-1]
+    wanted = 0.38 * photo + 0.62 * colours
+    shown = cv2.resize(stage(opened), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    assert np.abs(shown - wanted).mean() < 6 and np.ptp(colours.reshape(-1, 3), axis=0).max() > 60
+    opened.press("ESCAPE")
+
+
+def test_dragging_on_the_picture_moves_the_slider(opened):
+    from selenium.webdriver import ActionChains
+
+    opened.click(".card")
+    stage = opened.one("#stage")
+    quarter = stage.size["width"] // 4
+    ActionChains(opened.driver).move_to_element(stage).click_and_hold().move_by_offset(quarter, 0).release().perform()
+    assert 72 <= int(opened.one("#slider").get_attribute("value")) <= 78
+    opened.click("#close")
+    assert not opened.one("#detail").is_displayed()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in NASTY])
+def test_names_of_every_kind(opened, name):
+    assert name in opened.names() + (opened.click("#bar .next") or opened.names())
+    opened.set("#query", name.lower())
+    assert opened.names() == [name]
+    opened.click(".card")
+    assert opened.texts("#detail-title") == [name]
+    assert opened.loaded("#stage img") == [WIDTH, HEIGHT, False]
+    assert opened.loaded("#stage .over") == [WIDTH, HEIGHT, False]
+    assert opened.loaded(".card img")[:2] == [5 * WIDTH, HEIGHT]
+    assert len(opened.all("script")) == 2
+    opened.press("ESCAPE")
+
+
+def test_everything_has_a_name_and_nothing_sticks_out(opened):
+    script = "return [...document.querySelectorAll(arguments[0])].filter((e) => !(%s)).length"
+    opened.sort("disagreement")
+    opened.click(".card")
+    assert opened.js(script % "(e.ariaLabel || e.textContent).trim()", "button, a, summary, legend, h1, h2") == 0
+    assert opened.js(script % "e.ariaLabel || e.labels.length", "input, select") == 0
+    assert opened.js(script % "e.hasAttribute('alt')", "img") == 0
+    opened.press("ESCAPE")
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    opened.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        assert opened.js("return document.documentElement.scrollWidth <= innerWidth && innerWidth == 390")
+    finally:
+        opened.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_dark_and_light(opened):
+    def ground(scheme):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        opened.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        colour = opened.js("return getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, colour[4:-1].split(",")))
+
+    assert ground("dark") < 120 and ground("light") > 600
+
+
+def test_a_file_that_is_gone_is_shown_by_its_thumbnail(built, browser, tmp_path):
+    root = shutil.copytree(built, tmp_path / "moved")
+    shutil.rmtree(root / "set")
+    page = Page(browser, root / "result" / "report.html")
+    page.click(".card")
+    page.loaded("#stage img")
+    assert page.loaded("#stage img") == [5 * WIDTH, HEIGHT, True] and page.one("#detail-note").is_displayed()
+    assert all("ERR_FILE_NOT_FOUND" in message for message in page.errors())
+
+
+def test_images_alone_in_a_browser(built, browser, tmp_path):
+    run(arguments(built, result_dir=tmp_path, sal_dataset_dir=built / "set/images", limit=2))
+    page = Page(browser, tmp_path / "report.html")
+    assert page.names() == sorted(NAMES)[:2] and "No masks" in page.texts("#tables")[0]
+    assert not page.one("#charts").is_displayed()
+    page.click(".card")
+    assert page.loaded("#stage img") == [WIDTH, HEIGHT, False] and not page.all(".over")
+    assert page.errors() == []
+
+
+def test_ten_thousand_images(built, browser):
+    """Sorting, paging and filtering reach all of them, and no more than a page stands in the document."""
+    number, rng = 10_000, np.random.default_rng(0)
+    shares = rng.permutation(number) / number
+    folder = built / "result"
+    columns = [Column("image", "image", "photo", built), Column("cam", "CAM", "heat", folder / "cam")]
+    files = built / "set/images/004.png", folder / "cam/004.png"
+    entries = [Entry(f"{i:05}", files, folder / "report_files/004.webp") for i in range(number)]
+    held = [Record((WIDTH, HEIGHT), (WIDTH, HEIGHT), {"cam.share": float(share)}) for share in shares]
+    write_text(folder / "many.html", page("Many", {**page_data(folder, columns, entries, held), "failed": 0}))
+    many = Page(browser, folder / "many.html")
+    assert many.status() == "1–60 of 10,000 images" and len(many.all(".card")) == 60
+    many.sort("cam.share")
+    assert many.names() == [f"{i:05}" for i in np.argsort(-shares)[:60]]
+    many.set("#bar .pager input", "167", "change")
+    assert many.names() == [f"{i:05}" for i in np.argsort(-shares)[9960:]]
+    many.set("#from", "0.9989")
+    assert len(many.names()) == 11
+    many.set("#from", "")
+    many.set("#query", "0999")
+    assert many.status() == "1–11 of 11 images (all: 10,000)"
+    many.click("li:last-child .card")
+    many.press("ARROW_LEFT")
+    assert many.texts("#detail-place") == ["10 of 11"]
+    assert many.errors() == []
+
+
+# ------------------------------------------------------------------------------------------------------ segmentation
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory, photographs):
+    """A report of class labels: palette PNGs, gray PNGs of ids, CAMs in .npz."""
+    root = tmp_path_factory.mktemp("seg")
+    folders = {key: root / key for key in ("image", "cam", "crf", "sem_seg", "mask")}
+    for i, (name, photo) in enumerate(crops(photographs)):
+        if i == 6:
+            break
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[8:40, 8:56] = (1, 8, 15)[i % 3]
+        cams = (mask > 0)[None] * np.float32(0.5)
+        folders["cam"].mkdir(exist_ok=True)
+        np.savez(folders["cam"] / f"{name}.npz", keys=[mask.max() - 1], cam=cams)
+        save(folders["image"] / f"{name}.jpg", photo)
+        save(folders["sem_seg"] / f"{name}.png", np.roll(mask, 4, 1))
+        for key in ("crf", "mask"):
+            indexed = Image.fromarray(mask)
+            indexed.putpalette(VOC.palette.tobytes())
+            folders[key].mkdir(exist_ok=True)
+            indexed.save(folders[key] / f"{name}.png")
+    metrics = {"n": 6, "miou": 0.8, "iou": {name: 0.5 if name == "cat" else None for name in VOC.names}}
+    sweep = {"thresholds": [0.0, 0.1, 0.2], "miou": [0.1, 0.6, 0.4], "best_threshold": 0.1}
+    write_json(root / "metrics.json", {"cam": {"train": {"miou": 0.6, "threshold_sweep": sweep}}, "sem_seg": metrics})
+    write_text(root / "train.csv", "step,loss,lr\n0,2.5,0.1\n10,1.5,0.1\n20,1.0,0.1\n")
+    styles = {"image": "photo", "cam": "heat"}
+    columns = [Column(key, key, styles.get(key, "classes"), folder) for key, folder in folders.items()]
+    suffixes = {"image": "jpg", "cam": "npz"}
+    entries = [
+        Entry(
+            name,
+            tuple(folder / f"{name}.{suffixes.get(key, 'png')}" for key, folder in folders.items()),
+            root / "report_files" / f"{name}.webp",
+        )
+        for name in NAMES[:6]
+    ]
+    args = SimpleNamespace(result_dir=root, num_workers=1, overwrite=False, quiet=True)
+    failures = Failures(root / "failed.csv")
+    make_report.make_report(args, failures, "Segmentation", columns, entries, VOC)
+    assert failures.close() == 0
+    return root
+
+
+def test_values_of_classes(segmented):
+    found = make_report.report.read_record(
+        segmented / "report_files/001.webp", held_from(segmented / "report_files/001.webp")
+    )
+    mask = np.asarray(Image.open(segmented / "mask/001.png"))
+    moved = np.asarray(Image.open(segmented / "sem_seg/001.png"))
+    assert found.classes == [8] and found.filters == {"3": "palette"}
+    assert found.values["crf.miou"] == 1
+    assert found.values["sem_seg.miou"] == pytest.approx(mean_iou(moved, mask, VOC), abs=1e-4) != 1
+    assert found.values["disagreement"] == pytest.approx((mask != moved).mean(), abs=1e-4)
+    assert found.values["cam.share"] == pytest.approx((mask > 0).mean(), abs=1e-4)
+    assert "cam.mae" not in found.values
+
+
+def test_segmentation_in_a_browser(segmented, browser):
+    page = Page(browser, segmented / "report.html")
+    assert page.texts("figure h3") == ["Background threshold", "Training loss", "IoU of each class, in %"]
+    assert "best 0.600 at 0.10" in page.texts("figure figcaption")[0]
+    assert page.texts(".bars td:last-child")[0] == "50.0" and page.texts(".bars td:last-child").count("absent") == 20
+    assert page.texts("#classes button") == ["aeroplane 2", "cat 2", "person 2"]
+    page.click("#classes button:nth-child(2)")
+    assert page.names() == ["001", "004"]
+    page.click("#classes button:nth-child(2)")
+    assert len(page.names()) == 6
+    for name, class_id in (("000", 1), ("001", 8)):
+        page.set("#query", name)
+        page.click(".card")
+        page.set("#slider", "0")
+        for layer in ("2", "3"):  # a palette PNG, and a gray one that is coloured by the browser
+            page.js("document.getElementById('detail').focus()")
+            page.press(layer)
+            assert page.loaded("#stage .over") == [WIDTH, HEIGHT, False]
+            assert np.abs(middle_of_stage(page) - VOC.palette[class_id]).max() <= 2
+        page.press("ESCAPE")
+    assert page.errors() == []
+
+
+def middle_of_stage(page):
+    shot = stage(page).astype(int)
+    return shot[shot.shape[0] // 2, shot.shape[1] // 2]
