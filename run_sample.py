@@ -22,6 +22,8 @@ DEFAULTS = {
     "make_label_pass": True,
     "eval_pass": True,
     "overview_pass": True,
+    "report_pass": True,
+    "export": None,
     # images and weights
     "sal_dataset_dir": ROOT / "data" / "sample",
     "mask_dir": None,
@@ -51,6 +53,7 @@ DEFAULTS = {
     "cam_pamr_out_dir": None,
     # run
     "overview_rows": 12,
+    "export_threshold": 0.5,
     "result_dir": ROOT / "result",
     "device": "auto",
     "limit": None,
@@ -64,6 +67,8 @@ PASSES = {
     "make_label_pass": "step.make_label",
     "eval_pass": "step.eval",
     "overview_pass": "step.make_overview",
+    "report_pass": "step.make_report",
+    "export": "step.export",
 }
 
 

@@ -21,6 +21,8 @@ DEFAULTS = {
     "make_slic_pass": True,
     "eval_pass": True,
     "overview_pass": True,
+    "report_pass": True,
+    "export": None,
     # folders
     "img_root": None,
     "prob_root": None,
@@ -44,6 +46,7 @@ DEFAULTS = {
     "slic_crf_bilateral_compat": None,
     # run
     "overview_rows": 12,
+    "export_threshold": 0.5,
     "result_dir": ROOT / "result",
     "limit": None,
     "num_workers": 0,
@@ -55,6 +58,8 @@ PASSES = {
     "make_slic_pass": "step.make_slic",
     "eval_pass": "step.eval",
     "overview_pass": "step.make_overview",
+    "report_pass": "step.make_report",
+    "export": "step.export",
 }
 
 

@@ -67,9 +67,7 @@ def seconds(function) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(300, 400), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--image", help="a picture (default: scikit-image's coffee)")

@@ -162,8 +162,12 @@ def add_crf_flags(g: Group, prefix: str) -> None:
 
 
 def add_eval_flags(flags: Flags) -> None:
-    g = flags.group("eval: maps and labels against masks, and a picture of them")
+    g = flags.group("eval: maps and labels against masks, pictures and exports of them")
     g.add("eval_pass", flag, "compare with masks, where there are any: RESULT_DIR/metrics.json")
     g.add("overview_pass", flag, "draw RESULT_DIR/overview.png")
     g.add("overview_rows", positive_int, "images in the overview")
+    g.add("report_pass", flag, "write RESULT_DIR/report.html, a page to look through all of it")
+    formats = ("coco", "voc", "labelme", "masks")
+    g.add("export", str, "labels for other tools as well, to RESULT_DIR/export", choices=formats)
+    g.add("export_threshold", fraction, "foreground of an exported label: at and above this (0..1)")
     g.add("mask_dir", Path, "masks with the names of the images; default: those of the data set, if it has any")

@@ -30,15 +30,23 @@ def keep_freed_memory(keep: bool = True) -> None:
     """Lets glibc keep the memory of freed tensors for the next ones instead of giving it back to Linux page by page.
 
     A network frees and takes hundreds of MB a forward, and the page faults cost up to a fifth of its time on a CPU
-    (benchmarks/make_cam.py). The process then holds its peak. Does nothing on other systems. keep False: as it was.
+    (benchmarks/make_cam.py). Does nothing on other systems. keep False: as it was.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    if libc := _glibc():
         mmap_threshold, trim_threshold = (1 << 30, (1 << 31) - 1) if keep else (1 << 25, 1 << 26)
         libc.mallopt(-3, mmap_threshold)
         libc.mallopt(-1, trim_threshold)
+
+
+def return_freed_memory() -> None:
+    """Gives it all back once: kept memory of tensors of many sizes would pile up with the number of images."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    return libc if libc and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def batch_size_for(device: torch.device, wanted: int) -> int:

@@ -16,7 +16,7 @@ class FusedConvReLU6(nn.Module):
 
     @staticmethod
     def pays(module: nn.Module) -> bool:
-        """Whether module is a Sequential of convolution on a CPU, folded batch norm and ReLU6, and PyTorch can do it."""
+        """Whether module is Sequential(convolution on a CPU, folded batch norm, ReLU6), and PyTorch can do it."""
         return (
             _POINTWISE is not None
             and isinstance(module, nn.Sequential)

@@ -53,7 +53,7 @@ def run(args, failures) -> None:
     stems = [stem for stem in labelled if stem in masks]
     results = {}
     for kind, label_dir in label_dirs(args).items():
-        if outdated(label_dirs(args)["cam"], label_dir, stems):
+        if outdated(getattr(args, "cam_out_dir", None) or args.result_dir / "cam", label_dir, stems):
             print(f"eval: {kind} is of other maps than those in cam and is left out: make it again")
             continue
         pairs = [Pair(label_dir / f"{stem}.png", masks[stem]) for stem in stems]
@@ -64,8 +64,9 @@ def run(args, failures) -> None:
 
 
 def label_dirs(args) -> dict[str, Path]:
-    """kind of label -> its folder, of those that are there."""
-    flags = {kind: getattr(args, f"{kind}_out_dir", None) or args.result_dir / kind for kind in KINDS}
+    """kind of label -> its folder, of those that are there; not maps that someone else made (--prob_root)."""
+    kinds = KINDS[1:] if getattr(args, "prob_root", None) else KINDS
+    flags = {kind: getattr(args, f"{kind}_out_dir", None) or args.result_dir / kind for kind in kinds}
     return {kind: path for kind, path in flags.items() if path.is_dir()}
 
 

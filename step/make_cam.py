@@ -16,12 +16,14 @@ import torch
 
 from data.saliency import open_folder
 from misc.cam import class_power, multi_scale_saliency
-from misc.device import autocast, batch_size_for, keep_freed_memory, pick_device
+from misc.device import autocast, batch_size_for, keep_freed_memory, pick_device, return_freed_memory
 from misc.images import limit_side, read_image
 from misc.parallel import prefetch, progress
 from misc.store import fingerprint, is_current, require_writable, write_png
 from net import NetFacts, for_inference
 from net.weights import load
+
+_MEMORY_PERIOD = 16  # images after which freed memory goes back to the system
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def run(args, failures) -> None:
         for work, saliency in zip(batch, maps, strict=True):
             write_png(work.out, _to_png(saliency, work.size), work.made_from)
         done += len(batch)
+        if done // _MEMORY_PERIOD != (done - len(batch)) // _MEMORY_PERIOD:
+            return_freed_memory()
     print(f"make_cam: {done} maps made, {len(images) - done} kept or failed, in {out_dir}")
 
 

@@ -58,7 +58,7 @@ def test_quarter_size_maps_of_published_code(folder, tmp_path):
         Image.open(path).convert("L").resize((24, 18)).save(maps / f"{path.stem}.png")
     out = tmp_path / "out"
     argv = ("--img_root", folder, "--prob_root", maps, "--output_root", out, "--result_dir", tmp_path / "r")
-    assert run(*argv, "--num_workers", 2, "--eval_pass", "False") == 0
+    assert run(*argv, "--num_workers", 2) == 0
     assert {Image.open(p).size for p in out.iterdir()} == {(96, 72)} and len(list(out.iterdir())) == 4
 
 
