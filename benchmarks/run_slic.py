@@ -43,11 +43,14 @@ def published(pair: Pair) -> None:
     labels = skimage_slic(cv2.cvtColor(image, cv2.COLOR_RGB2LAB) / 255.0, n_segments=200, compactness=20)
     one_hot = np.arange(labels.max() + 1) == labels[..., None]
     one_hot = one_hot[:, :, one_hot.sum(0).sum(0) > 0]
-    for y, x, number in zip(*np.where(one_hot), strict=True):
-        labels[y, x] = number
+    rows, columns, numbers = np.where(one_hot)
+    for i, number in enumerate(numbers):
+        labels[rows[i], columns[i]] = number
     means = [p[labels == i].mean() for i in range(labels.max() + 1)]
-    for i, value in enumerate(means):
-        p[labels == i] = value
+    averaged = np.zeros(p.shape)
+    for i in range(labels.max() + 1):
+        averaged[labels == i] = means[i]
+    p = averaged
     crf = dcrf.DenseCRF2D(width, height, 2)
     crf.setUnaryEnergy(unary_from_softmax(np.stack([1 - p, p])))
     features = create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=image, chdim=2)

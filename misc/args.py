@@ -86,7 +86,7 @@ def add_run_flags(flags: Flags) -> None:
     g = flags.group("run")
     g.add("result_dir", Path, "everything is written below this folder")
     g.add("limit", positive_int, "take only the first LIMIT images by name")
-    g.add("num_workers", count, "processes that refine and score; 0: one per core")
+    g.add("num_workers", count, "threads that refine and score; 0: one per core")
     g.add("overwrite", flag, "make every file anew, also those that are up to date")
     g.add("quiet", flag, "no progress bars")
 

@@ -53,7 +53,7 @@ def present_pairs(
 def add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pred_dir", type=Path, nargs="+", required=True, help="folders to score, side by side")
     parser.add_argument("--allow_missing", action="store_true", help="leave out what is missing or of another size")
-    parser.add_argument("--num_workers", type=count, default=0, help="processes; 0: one per core")
+    parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
     parser.add_argument("--out", type=Path, help="write all numbers to this .json")
     parser.add_argument("--per_image", type=Path, help="write the scores of every image to this .csv")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")

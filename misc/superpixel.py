@@ -23,22 +23,24 @@ def slic(
     compactness: float = 20,
     lab: str = "single",
     engine: str = "numba",
+    num_iter: int = ITERATIONS,
 ) -> np.ndarray:
     """Superpixels of an image (H, W, 3) uint8 RGB -> labels (H, W) int32, 0..n-1, every one in use and connected.
 
     n_segments: roughly how many; compactness: weight of position against colour, > 0.
     lab: a key of LAB_MODES, the colour space.  engine: "numba", or "skimage" for scikit-image itself; same labels.
+    num_iter: rounds of k-means, 1 or more.
 
     Raises ValueError for another image, no segments, a compactness of 0 or less, an unknown mode or engine.
     """
     image = np.ascontiguousarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image is {image.dtype} {image.shape}: give uint8 RGB of shape (H, W, 3)")
-    if n_segments < 1 or not compactness > 0:
-        raise ValueError(f"n_segments {n_segments} must be 1 or more and compactness {compactness} above 0")
+    if n_segments < 1 or num_iter < 1 or not compactness > 0:
+        raise ValueError(f"n_segments {n_segments} and num_iter {num_iter} must be 1 or more, {compactness=} above 0")
     if lab not in LAB_MODES or engine not in ENGINES:
         raise ValueError(f"lab is {lab!r}, engine {engine!r}: give one of {tuple(LAB_MODES)} and of {ENGINES}")
-    labels = (_slic if engine == "numba" else _slic_skimage)(image, n_segments, compactness, *LAB_MODES[lab])
+    labels = (_slic if engine == "numba" else _slic_skimage)(image, n_segments, compactness, num_iter, *LAB_MODES[lab])
     return _renumber(labels)
 
 
@@ -82,17 +84,17 @@ def _opencv_lab(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
 
 
-def _slic_skimage(image, n_segments, compactness, opencv_lab, to_lab):
+def _slic_skimage(image, n_segments, compactness, num_iter, opencv_lab, to_lab):
     from skimage.segmentation import slic as skimage_slic
 
     picture = _opencv_lab(image).astype(np.float64) / 255 if opencv_lab else image
-    return skimage_slic(picture, n_segments=n_segments, compactness=compactness, convert2lab=to_lab)
+    return skimage_slic(picture, n_segments, compactness, max_num_iter=num_iter, convert2lab=to_lab)
 
 
 # ---- the same arithmetic, operation by operation, so that the labels are the same ----
 
 
-def _slic(image, n_segments, compactness, opencv_lab, to_lab):
+def _slic(image, n_segments, compactness, num_iter, opencv_lab, to_lab):
     height, width = image.shape[:2]
     level = np.arange(256, dtype=np.float64)
     if opencv_lab:
@@ -107,7 +109,7 @@ def _slic(image, n_segments, compactness, opencv_lab, to_lab):
     centre[:, 0], centre[:, 1] = np.repeat(ys, len(xs)), np.tile(xs, len(ys))
     reach = 2 * _grid(height, width, len(centre))[1]
     longest = np.float32(step.max())  # scikit-image hands the step over in single precision
-    labels = _cluster(planes, centre, reach, 1.0 / np.float64(longest * longest))
+    labels = _cluster(planes, centre, reach, 1.0 / np.float64(longest * longest), num_iter)
     size = height * width / len(centre)
     return _connect(labels, int(MIN_SIZE * size), int(MAX_SIZE * size))
 
@@ -156,7 +158,7 @@ TILE_ROWS, TILE_COLUMNS = 8, 16  # pixels that share one bound on the distance
 
 
 @_kernel
-def _cluster(planes, centre, reach, weight):
+def _cluster(planes, centre, reach, weight, num_iter):
     """k-means: planes (3, H, W) scaled colours, centre (K, 5) of y, x, colours -> nearest centre (H, W).
 
     A pixel goes to the nearest of the centres within reach, the first of them at equal distance.  scikit-image measures
@@ -167,7 +169,7 @@ def _cluster(planes, centre, reach, weight):
     nearest = np.zeros((height, width), np.int32)
     distance = np.empty((height, width))
     bound = np.full(((height - 1) // TILE_ROWS + 1, (width - 1) // TILE_COLUMNS + 1), np.inf)
-    for _ in range(ITERATIONS):
+    for _ in range(num_iter):
         distance[:] = np.inf
         for k in range(centre.shape[0]):
             if not np.isnan(centre[k, 0]):  # else it has lost all its pixels

@@ -41,7 +41,7 @@ from misc.seg_metrics import Confusion, ContourF, ThresholdSweep
 from misc.store import write_csv, write_json
 
 COLUMNS = ("n", "miou", "miou_absent_0", "pixel_accuracy", "best_threshold", "contour_f", "contour_f_published")
-CHUNK = 32  # images a task: the counts of a task travel between processes once
+CHUNK = 32  # images a task, which has its own counts
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def parse(argv: list[str] | None = None):
     parser.add_argument("--shapes", choices=("rle", "polygons"), default="rle", help="coco: polygons fill holes")
     parser.add_argument("--split", default="train", help="voc: name of the list")
     parser.add_argument("--allow_missing", action="store_true", help="leave out what is missing or of another size")
-    parser.add_argument("--num_workers", type=count, default=0, help="processes; 0: one per core")
+    parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser.parse_args(argv)
 

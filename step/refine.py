@@ -1,4 +1,4 @@
-"""What make_label and make_slic share: every image with its map -> a label, in worker processes, resumable."""
+"""What make_label and make_slic share: every image with its map -> a label, by several workers, resumable."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -44,6 +44,7 @@ def refine_folder(
     uint8. It sees both at --max_side at most; the label is brought back to the image's own size.
     """
     require_writable(out_dir)
+    cv2.setNumThreads(1)  # the workers are the parallelism
     pairs = [
         Pair(path, cam_dir / f"{stem}.png", out_dir / f"{stem}.png")
         for stem, path in images.items()

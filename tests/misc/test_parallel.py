@@ -1,6 +1,7 @@
 """Order, failures and workers."""
 
 import os
+import threading
 import time
 
 import pytest
@@ -14,11 +15,6 @@ def halve(x):
     return x // 2
 
 
-def where(x):
-    time.sleep(0.05)
-    return os.getpid()
-
-
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_in_order_and_failures_stay_with_their_item(num_workers):
     got = list(parallel_map(halve, list(range(25)), num_workers))
@@ -27,10 +23,20 @@ def test_in_order_and_failures_stay_with_their_item(num_workers):
     assert [str(r) for _, r in got if isinstance(r, OSError)] == [f"{i} is odd" for i in range(1, 25, 2)]
 
 
-def test_workers_are_other_processes():
-    assert {pid for _, pid in parallel_map(where, [1, 2], 1)} == {os.getpid()}
-    pids = {pid for _, pid in parallel_map(where, list(range(12)), 2)}
-    assert os.getpid() not in pids and 1 <= len(pids) <= 2
+def test_two_workers_work_at_once():
+    meeting = threading.Barrier(2, timeout=30)  # breaks, unless two items are worked on together
+    assert len(list(parallel_map(lambda _: meeting.wait(), list(range(8)), 2))) == 8
+    assert {thread for _, thread in parallel_map(lambda _: threading.get_ident(), [1, 2], 1)} == {threading.get_ident()}
+
+
+def test_a_caller_who_stops_early_waits_for_nothing_more():
+    started = []
+    results = parallel_map(lambda x: (started.append(x), time.sleep(0.01)), list(range(1000)), 2)
+    next(results)
+    results.close()
+    count = len(started)
+    time.sleep(0.05)
+    assert count == len(started) < 20
 
 
 def test_a_bug_is_not_taken_for_a_bad_file():
@@ -48,8 +54,6 @@ def test_prefetch_is_in_order_and_bounded():
     assert list(results) == [(i, i) for i in range(2, 50)]
 
 
-def test_few_items_need_few_workers():
-    assert num_workers_for(0, 8) == 1
-    assert num_workers_for(4, 10_000) == 4
+def test_no_more_workers_than_items():
     assert num_workers_for(0, 10_000) == os.cpu_count()
-    assert num_workers_for(4, 0) == 1
+    assert [num_workers_for(4, n) for n in (0, 1, 3, 10_000)] == [1, 1, 3, 4]

@@ -128,7 +128,7 @@ def test_unusable_input(folders, tmp_path, capsys):
 
 
 def test_it_is_a_command_and_workers_change_nothing(folders, tmp_path):
-    for i in range(32):  # enough for two processes
+    for i in range(32):  # enough for two workers
         for name in "am":
             Image.open(folders / name / "cat.png").rotate(10 * i).save(folders / name / f"x{i}.png")
     outs = []
