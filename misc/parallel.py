@@ -52,7 +52,9 @@ def parallel_map(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prefetch(fn: Callable[[Item], Result], items: Sequence[Item], ahead: int) -> Iterator[tuple[Item, Result | OSError]]:
+def prefetch(
+    fn: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[tuple[Item, Result | OSError]]:
     """As parallel_map, `ahead` items before the caller: for reading while a device works."""
     return parallel_map(fn, items, min(ahead, 8), ahead)
 
