@@ -1,4 +1,4 @@
-"""Multi-scale CAM inference against the plain way, in one run, in turn.
+"""Multi-scale CAM inference against the plain way, in one run, in turn, each in processes of its own.
 
     python -m benchmarks.make_cam --cam_network efficientnet_lite2
     python -m benchmarks.make_cam --cam_network resnet50 --num_classes 20
@@ -12,7 +12,10 @@ import argparse
 import functools
 import math
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,14 +38,18 @@ def pad_then_convolve(conv: SamePadConv2d, x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.conv2d(x, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cam_network", default="efficientnet_lite2")
     parser.add_argument("--num_classes", type=int)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each way, in turn, with 5 maps each")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
+    parser.add_argument("--only", choices=("plain", "ours"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def ways(args: argparse.Namespace) -> dict[str, Callable[[], torch.Tensor]]:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device, image, scales = pick_device(args.device), data.chelsea(), (1.0, 0.5, 1.5, 2.0)
@@ -59,21 +66,36 @@ def main() -> None:
         logits, cam = multi_scale_cam(plain_net, image, scales)
         return saliency_from_cam(plain_net.probabilities(logits), cam)
 
-    def fast() -> torch.Tensor:
-        return multi_scale_saliency(fast_net, [image], scales)[0]
+    return {"plain": plain, "ours": lambda: multi_scale_saliency(fast_net, [image], scales)[0]}
 
-    difference = (plain() - fast()).abs().max().item()
-    times = {plain: [], fast: []}
+
+def measure(args: argparse.Namespace) -> None:
+    """Prints the median seconds of one way, in a process of its own, set up as make_cam or as any script."""
+    if args.only == "ours":
+        keep_freed_memory()
+    fn, seconds = ways(args)[args.only], []
+    for _ in range(7):
+        started = time.perf_counter()
+        fn().cpu()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    print(statistics.median(seconds[2:]))
+
+
+def main() -> None:
+    args = parse()
+    if args.only:
+        return measure(args)
+    both = ways(args)
+    difference = (both["plain"]() - both["ours"]()).abs().max().item()
+    command = [sys.executable, "-m", "benchmarks.make_cam", *sys.argv[1:], "--only"]
+    times: dict[str, list[float]] = {name: [] for name in both}
     for _ in range(args.rounds):
-        for fn, seconds in times.items():
-            keep_freed_memory(fn is fast)  # as make_cam does; plain runs as a process finds itself
-            started = time.perf_counter()
-            fn().cpu()  # waits for the device
-            seconds.append(time.perf_counter() - started)
-    ratio = statistics.median(f / p for p, f in zip(times[plain], times[fast], strict=True))
-    p, f = (statistics.median(seconds) for seconds in times.values())
-    print(f"{args.cam_network}, {plain_net.facts.num_classes} classes, {image.shape[1]}x{image.shape[0]}")
-    print(f"plain {p:.3f} s, ours {f:.3f} s: {ratio:.0%} of its time ({args.threads} threads, {args.rounds} rounds)")
+        for name, seconds in times.items():
+            seconds.append(float(subprocess.run([*command, name], capture_output=True, text=True, check=True).stdout))
+    ratio = statistics.median(o / p for p, o in zip(times["plain"], times["ours"], strict=True))
+    p, o = (statistics.median(seconds) for seconds in times.values())
+    print(f"{args.cam_network}, chelsea (451x300), {args.threads} threads, {args.rounds} rounds in turn")
+    print(f"plain {p:.3f} s, ours {o:.3f} s: {ratio:.0%} of its time")
     print(f"largest difference of the saliency maps (0..1): {difference:.1e}")
 
 

@@ -26,16 +26,15 @@ def autocast(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def keep_freed_memory(keep: bool = True) -> None:
+def keep_freed_memory() -> None:
     """Lets glibc keep the memory of freed tensors for the next ones instead of giving it back to Linux page by page.
 
     A network frees and takes hundreds of MB a forward, and the page faults cost up to a fifth of its time on a CPU
-    (benchmarks/make_cam.py). Does nothing on other systems. keep False: as it was.
+    (benchmarks/make_cam.py). Does nothing on other systems.
     """
     if libc := _glibc():
-        mmap_threshold, trim_threshold = (1 << 30, (1 << 31) - 1) if keep else (1 << 25, 1 << 26)
-        libc.mallopt(-3, mmap_threshold)
-        libc.mallopt(-1, trim_threshold)
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def return_freed_memory() -> None:

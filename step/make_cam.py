@@ -23,7 +23,7 @@ from misc.store import fingerprint, is_current, require_writable, write_png
 from net import NetFacts, for_inference
 from net.weights import load
 
-_MEMORY_PERIOD = 16  # images after which freed memory goes back to the system
+_MEMORY_PERIOD = 4  # images after which freed memory goes back to the system
 
 
 @dataclass(frozen=True)
