@@ -1,6 +1,5 @@
 """The sample pictures: written whole and once, with masks that fit them."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,7 +189,7 @@ def test_leftover_of_a_killed_run_is_not_taken_for_a_picture(tmp_path, monkeypat
         raise SystemExit  # before the temporary file got its name, which then stays behind
 
     with monkeypatch.context() as m:
-        m.setattr(os, "replace", killed)
+        m.setattr(Path, "replace", killed)
         m.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         with pytest.raises(SystemExit):
             sample.write_sample(tmp_path)
