@@ -2,6 +2,7 @@
 
     python run_sample.py                                    the sample pictures that come with scikit-image
     python run_sample.py --sal_dataset_dir DUTS-TR          your own folder
+    python run_sample.py --train_cam_pass --cls_dataset_dir my_photos    the network trained first, on a folder a class
     python run_sample.py --make_cam_pass False              the labels alone, from the maps that are there
     python run_slic.py                                      afterwards: the superpixel-wise labels
 
@@ -11,13 +12,23 @@ Edit the defaults below, or give flags; `python run_sample.py --help` explains t
 import sys
 from pathlib import Path
 
-from misc.args import Flags, add_cam_flags, add_device_flags, add_eval_flags, add_label_flags, add_run_flags
+from misc.args import (
+    Flags,
+    add_cam_flags,
+    add_device_flags,
+    add_eval_flags,
+    add_label_flags,
+    add_run_flags,
+    add_train_cam_flags,
+    add_train_flags,
+)
 from misc.passes import run_passes
 
 ROOT = Path(__file__).resolve().parent
 
 DEFAULTS = {
     # passes
+    "train_cam_pass": False,
     "make_cam_pass": True,
     "make_label_pass": True,
     "eval_pass": True,
@@ -29,10 +40,42 @@ DEFAULTS = {
     "mask_dir": None,
     "cam_network": None,
     "cam_weights_dir": None,
+    # training of the CAM network
+    "cls_dataset_dir": None,
+    "cls_layout": "auto",
+    "cls_val_dir": None,
+    "cls_val_boxes": None,
+    "cls_val_masks": None,
+    "cam_recipe": "default",
+    "no_pretrained": False,
+    "cam_init_weights": None,
+    "cam_crop_size": None,
+    "cam_batch_size": None,
+    "cam_num_epoches": None,
+    "cam_num_steps": None,
+    "cam_optimizer": None,
+    "cam_learning_rate": None,
+    "cam_head_factor": None,
+    "cam_momentum": None,
+    "cam_weight_decay": None,
+    "cam_schedule": None,
+    "cam_warm_up": None,
+    "cam_clip": None,
+    "cam_ema": None,
+    "accumulate": 1,
+    "cam_loss": None,
+    "cam_label_smoothing": None,
+    "cam_augment": None,
+    "cam_jitter": None,
+    "cam_erasing": None,
+    "seed": 0,
+    "resume": True,
+    "state_steps": 0,
+    "tensorboard": True,
     # class activation maps
     "cam_scales": [1.0, 0.5, 1.5, 2.0],
     "cam_class_power": None,
-    "cam_batch_size": 0,
+    "cam_infer_batch_size": 0,
     "max_side": 1024,
     "cam_out_dir": None,
     # pixel-wise labels
@@ -63,6 +106,7 @@ DEFAULTS = {
 }
 
 PASSES = {
+    "train_cam_pass": "step.train_cam",
     "make_cam_pass": "step.make_cam",
     "make_label_pass": "step.make_label",
     "eval_pass": "step.eval",
@@ -74,7 +118,15 @@ PASSES = {
 
 def parse(argv: list[str] | None = None):
     flags = Flags(__doc__, DEFAULTS)
-    for add in (add_cam_flags, add_label_flags, add_eval_flags, add_run_flags, add_device_flags):
+    for add in (
+        add_train_cam_flags,
+        add_train_flags,
+        add_cam_flags,
+        add_label_flags,
+        add_eval_flags,
+        add_run_flags,
+        add_device_flags,
+    ):
         add(flags)
     return flags.parse(argv)
 

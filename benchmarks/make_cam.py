@@ -23,7 +23,8 @@ from skimage import data
 
 import net
 from misc.cam import multi_scale_cam, multi_scale_saliency, saliency_from_cam
-from misc.device import keep_freed_memory, pick_device
+from misc.device import pick_device
+from misc.memory import settle_memory
 from net.efficientnet_lite import SamePadConv2d
 from net.weights import load
 
@@ -72,7 +73,7 @@ def ways(args: argparse.Namespace) -> dict[str, Callable[[], torch.Tensor]]:
 def measure(args: argparse.Namespace) -> None:
     """Prints the median seconds of one way, in a process of its own, set up as make_cam or as any script."""
     if args.only == "ours":
-        keep_freed_memory()
+        settle_memory()
     fn, seconds = ways(args)[args.only], []
     for _ in range(7):
         started = time.perf_counter()

@@ -71,6 +71,12 @@ _COCO_NAMES = _names(
 # of 1..90, what COCO's annotation files leave out
 _COCO_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
+
+def _lists(*splits: str) -> dict[str, str]:
+    return {split: f"ImageSets/Segmentation/{split}.txt" for split in splits}
+
+
+# train_aug, and masks and lists of COCO, are made by data/prepare.py
 DATASETS = {
     spec.name: spec
     for spec in (
@@ -78,11 +84,13 @@ DATASETS = {
             "voc12",
             _VOC_NAMES,
             mask_dir="SegmentationClass",
-            lists={split: f"ImageSets/Segmentation/{split}.txt" for split in ("train", "val", "trainval")},
+            lists=_lists("train", "train_aug", "val", "trainval"),
         ),
         DatasetSpec(
             "coco14",
             _COCO_NAMES,
+            mask_dir="SegmentationClass",
+            lists=_lists("train", "val"),
             category_ids=tuple(i for i in range(1, 91) if i not in _COCO_UNUSED),
             ids_in_names=True,
         ),

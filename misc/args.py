@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 from misc.errors import InputError
@@ -19,6 +20,13 @@ def positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def nonnegative_float(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
     return value
 
 
@@ -82,6 +90,12 @@ class Group:
         self._group.add_argument(f"--{name}", type=type, default=default, help=help, **kwargs)
 
 
+def from_flags(recipe, args, prefix: str):
+    """A recipe (a data class) with those of its fields replaced that args give, by flags named prefix + field."""
+    given = {f.name: getattr(args, prefix + f.name, None) for f in fields(recipe)}
+    return replace(recipe, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None})
+
+
 def add_run_flags(flags: Flags) -> None:
     g = flags.group("run")
     g.add("result_dir", Path, "everything is written below this folder")
@@ -96,13 +110,63 @@ def add_device_flags(flags: Flags) -> None:
     g.add("device", str, "auto (cuda, then mps, then cpu), or a torch device such as cuda:1")
 
 
+def add_train_flags(flags: Flags) -> None:
+    """What every training here has."""
+    g = flags.group("training")
+    g.add("seed", count, "of all that is random; the same seed gives the same weights on one device")
+    g.add("resume", flag, "go on from the last state of a run that was killed; False: anew")
+    g.add("state_steps", count, "steps between states on disk; 0: an epoch, at most 2,000")
+    g.add("tensorboard", flag, "write RESULT_DIR/tensorboard, where the package is installed")
+
+
+def add_train_cam_flags(flags: Flags) -> None:
+    g = flags.group("train_cam: images with image-level labels -> a CAM network (step/train_cam.py has the recipes)")
+    g.add("train_cam_pass", flag, "run this stage; torchrun --nproc-per-node N run_sample.py for several devices")
+    g.add("cls_dataset_dir", Path, "labelled images: a folder a class, labels.csv, ILSVRC-DET or -CLS, VOC 2012, COCO")
+    layouts = ("auto", "folders", "csv", "ilsvrc_det", "ilsvrc_cls", "voc12", "coco")
+    g.add("cls_layout", str, "how labels are told; auto: by what lies there", choices=layouts)
+    g.add("cls_val_dir", Path, "labelled images that are scored after each epoch, in the same layout")
+    g.add("cls_val_boxes", Path, "a csv (file,x0,y0,x1,y1) of the objects in them, for the box accuracy of the maps")
+    g.add("cls_val_masks", Path, "a folder of their masks, for the max F of the maps")
+    g.add("cam_recipe", str, "what the flags below are where they are not given", choices=("default", "published"))
+    g.add("no_pretrained", flag, "start from random weights instead of ImageNet's")
+    g.add("cam_init_weights", Path, "start from the backbone in this file")
+    g.add("cam_crop_size", positive_int, "side of the training images in pixels")
+    g.add("cam_batch_size", positive_int, "images a step, of all processes together")
+    g.add("cam_num_epoches", positive_float, "passes over the images")
+    g.add("cam_num_steps", positive_int, "steps, instead of cam_num_epoches")
+    g.add("cam_optimizer", str, "optimiser", choices=("sgd", "adamw"))
+    g.add("cam_learning_rate", positive_float, "of the backbone")
+    g.add("cam_head_factor", positive_float, "the classifier's learning rate is this many times the backbone's")
+    g.add("cam_momentum", fraction, "SGD's momentum, AdamW's beta 1 (the published code has 0.0001 by a mistake)")
+    g.add("cam_weight_decay", nonnegative_float, "weight decay")
+    g.add("cam_schedule", str, "learning rate over the steps", choices=("poly", "cosine"))
+    g.add("cam_warm_up", fraction, "share of the steps in which the learning rate rises")
+    g.add("cam_clip", nonnegative_float, "largest norm of the gradient; 0: any")
+    g.add("cam_ema", fraction, "share of the running mean of the weights that a step keeps; 0: no mean")
+    g.add("accumulate", positive_int, "forwards a step")
+    losses = ("auto", "soft_margin", "bce_balanced", "cross_entropy")
+    g.add("cam_loss", str, "auto: cross_entropy where every image has one class, else soft_margin", choices=losses)
+    g.add("cam_label_smoothing", fraction, "of cross_entropy")
+    g.add("cam_augment", str, "how an image becomes a square", choices=("resized_crop", "resize", "crop"))
+    g.add("cam_jitter", fraction, "strength of the colour jitter")
+    g.add("cam_erasing", fraction, "probability that a rectangle of the image is erased")
+
+
 def add_cam_flags(flags: Flags) -> None:
     g = flags.group("make_cam: images -> class activation maps")
     g.add("make_cam_pass", flag, "run this stage")
     g.add("sal_dataset_dir", Path, "images to label: a DUTS-TR root, or any folder of pictures (subfolders included)")
-    g.add("cam_network", str, "resnet50, densenet169, efficientnet_lite0|1|2; default: what the weights are of")
     g.add(
-        "cam_weights_dir", str, "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: ImageNet"
+        "cam_network",
+        str,
+        "resnet50, densenet169, efficientnet_lite0|1|2; default: what the weights are of, resnet50 where it is trained",
+    )
+    g.add(
+        "cam_weights_dir",
+        str,
+        "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: RESULT_DIR/ckpt/cam.pth where one "
+        "was trained, else ImageNet's",
     )
     g.add("cam_scales", positive_float, "image scales; each is run with its mirror image", nargs="+")
     g.add(
@@ -111,7 +175,7 @@ def add_cam_flags(flags: Flags) -> None:
         "classes weigh by probability to this power: 1 published, 0 all alike, which finds whole objects better with a "
         "softmax head; default: 1 for a sigmoid head, 0 for a softmax head",
     )
-    g.add("cam_batch_size", count, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere")
+    g.add("cam_infer_batch_size", count, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere")
     g.add("max_side", positive_int, "a longer side is scaled down to this for inference; maps come out at full size")
     g.add("cam_out_dir", Path, "where the maps go; default RESULT_DIR/cam")
 

@@ -79,6 +79,7 @@ def multi_scale_saliency(
     class: resizing is linear, so the classes are summed on the network's own grid, and those that weigh nothing are
     left out.
     """
+    scales = sorted(scales, reverse=True)  # the largest takes the memory that serves the others
     features = [net.features(mirrored_batch(images, scale).to(net.device)) for scale in scales]
     logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, len(images), -1).mean(0)
     weights = net.probabilities(logits.float()) ** power

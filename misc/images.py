@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from misc.errors import InputError
 
@@ -56,6 +56,16 @@ def read_image(path: Path | BinaryIO) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
         raise OSError(_reason(e)) from e
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) that read_image will give, from the file's header alone; (1, 1) where that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size if turned else image.size[::-1]
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, Image.DecompressionBombError):
+        return 1, 1
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:

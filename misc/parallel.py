@@ -18,7 +18,11 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 def progress(iterable: Iterable, total: int, text: str, quiet: bool) -> tqdm:
     """A bar with images/s and time left; silent where quiet, or where nobody watches a terminal."""
-    return tqdm(iterable, total=total, desc=text, unit="img", disable=quiet or not sys.stderr.isatty())
+    return tqdm(iterable, total=total, desc=text, unit="img", disable=not shows_progress(quiet))
+
+
+def shows_progress(quiet: bool) -> bool:
+    return not quiet and sys.stderr.isatty()
 
 
 def num_workers_for(wanted: int, num_items: int) -> int:

@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Mapping
 
+from misc.distributed import is_main
 from misc.errors import InputError
 from misc.failures import Failures
+from misc.memory import settle_memory
 from misc.store import require_writable, write_json
 
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-image", "pillow", "numba")
@@ -21,23 +23,34 @@ def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
     """
+    settle_memory()
     try:
         args = parse()
-        require_writable(args.result_dir)
-        write_json(args.result_dir / args_file, {"args": _plain(args), "versions": versions()})
+        if is_main():
+            require_writable(args.result_dir)
+            write_json(args.result_dir / args_file, {"args": _plain(args), "versions": versions()})
         failures = Failures(args.result_dir / "failed.csv")
         for name, module in passes.items():
             if getattr(args, name):
-                started = time.perf_counter()
-                importlib.import_module(module).run(args, failures)
-                print(f"{name.removesuffix('_pass')}: {time.perf_counter() - started:.1f} s", flush=True)
+                _run_pass(name.removesuffix("_pass"), importlib.import_module(module), args, failures)
         return failures.close()
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        if is_main():
+            print(f"error: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: the same command continues where it was", file=sys.stderr)
         return 130
+
+
+def _run_pass(name: str, step, args: argparse.Namespace, failures: Failures) -> None:
+    """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES."""
+    if not is_main() and not getattr(step, "SEVERAL_PROCESSES", False):
+        return
+    started = time.perf_counter()
+    step.run(args, failures)
+    if is_main():
+        print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
 
 
 def versions() -> dict[str, str]:

@@ -4,55 +4,26 @@ Zhou et al., CVPR 2016 (CAM); Ahn et al., CVPR 2019 (IRN's form).
 """
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from net.fused import FusedConvReLU6
+from net.network import NetFacts, Network
 from net.winograd import WinogradConv2d
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+class CAMNet(Network):
+    """classifier: 1x1 convolution D -> K on the backbone's last tap."""
 
-@dataclass(frozen=True)
-class NetFacts:
-    """What a checkpoint must say of a network besides its weights.
-
-    layout: "cam", the published CAM network, to be trained with its own head; "imagenet", features exactly as the
-    ImageNet classifier saw them, only denser, so that its fully connected layer is a CAM classifier without training.
-    head: "sigmoid" (multi-label, no bias) or "softmax" (one label, with bias). mean, std: of RGB in [0, 1].
-    """
-
-    network: str
-    num_classes: int
-    layout: str = "cam"
-    head: str = "sigmoid"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    class_names: tuple[str, ...] = ()
-
-
-class CAMNet(nn.Module):
-    """backbone: normalised (N,3,H,W) -> (N,D,h,w); classifier: 1x1 convolution D -> K."""
-
-    def __init__(self, backbone: nn.Module, feature_dim: int, facts: NetFacts):
-        super().__init__()
-        self.facts = facts
-        self.backbone = backbone
-        self.classifier = nn.Conv2d(feature_dim, facts.num_classes, 1, bias=facts.head == "softmax")
-        for name, value in (("mean", facts.mean), ("std", facts.std)):
-            self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1) * 255, persistent=False)
-
-    @property
-    def device(self) -> torch.device:
-        return self.classifier.weight.device
+    def __init__(self, backbone: nn.Module, facts: NetFacts):
+        super().__init__(backbone, facts)
+        self.classifier = nn.Conv2d(backbone.tap_dims[-1], facts.num_classes, 1, bias=facts.head == "softmax")
 
     def features(self, img: Tensor) -> Tensor:
         """img (N,3,H,W) RGB in 0..255, uint8 or float -> features (N,D,h,w)."""
-        img = (img.float() - self.mean) / self.std
-        return self.backbone(img.contiguous(memory_format=memory_format_of(self.classifier.weight)))
+        return self.backbone(self.normalised(img))
 
     def cam(self, img: Tensor) -> tuple[Tensor, Tensor]:
         """img (N,3,H,W) RGB in 0..255 -> logits (N,K) and cam (N,K,h,w) before ReLU; logits are its spatial mean."""
@@ -76,14 +47,23 @@ class CAMNet(nn.Module):
         return self.cam(img)
 
 
-def memory_format_of(weight: Tensor) -> torch.memory_format:
-    """The format that a network's input should have to match its convolutions."""
-    last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
-
-
-# (convolution, the batch norm right after it): names in torchvision's ResNet and DenseNet, and in a Sequential
-_CONV_BN = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"), ("conv0", "norm0"), ("conv1", "norm2"))
+# (convolution, the batch norm right after it): names in torchvision's ResNet and DenseNet, in a Sequential, and in
+# WideResNet-38 and its segmentation head
+_RESNET38 = (
+    ("conv_branch2a", "bn_branch2b1"),
+    ("conv_branch2b1", "bn_branch2b2"),
+    ("conv_fov", "bn_fov"),
+    ("conv_fov2", "bn_fov2"),
+)
+_CONV_BN = (
+    ("conv1", "bn1"),
+    ("conv2", "bn2"),
+    ("conv3", "bn3"),
+    ("0", "1"),
+    ("conv0", "norm0"),
+    ("conv1", "norm2"),
+    *_RESNET38,
+)
 
 
 def for_inference(net: nn.Module) -> nn.Module:

@@ -15,8 +15,14 @@ class DenseNet169(nn.Module):
     reads, on a denser grid.
     """
 
+    tap_dims = (256, 1280, FEATURE_DIM)
+    early_layers = ("features.conv0", "features.norm0")  # stride 2: not trained by generatePGT
+    cam_fixed = (*early_layers, "features.denseblock1")  # where it stops the gradient
+    cam_fixes_statistics = False
+
     def __init__(self, layout: str):
         super().__init__()
+        self.stride = 8 if layout == "cam" else 16
         features = densenet169(weights=None).features
         if layout == "cam":
             features.pool0 = features.transition3.pool = nn.Identity()
@@ -28,7 +34,16 @@ class DenseNet169(nn.Module):
         self.relu = nn.Identity() if layout == "cam" else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.features(x))
+        return self.taps(x)[-1]
+
+    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> what transition2 (stride 8 in layout "cam"), denseblock3 and the last layer give."""
+        kept = []
+        for name, layer in self.features.named_children():
+            x = layer(x)
+            if name in ("transition2", "denseblock3"):
+                kept.append(x)
+        return kept[0], kept[1], self.relu(x)
 
 
 def published_key(key: str) -> str:

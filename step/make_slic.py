@@ -12,7 +12,7 @@ import numpy as np
 from data.saliency import open_folder
 from misc.crf import CRF_RECIPES, CRFParams, dense_crf
 from misc.superpixel import slic, superpixel_mean, threshold_by_mean
-from step.refine import from_flags, refine_folder
+from step.refine import refine_folder, with_crf_flags
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ SLIC_RECIPES = {
 
 
 def run(args, failures) -> None:
-    params = from_flags(SLIC_RECIPES[args.slic_recipe], args, "slic_")
+    params = with_crf_flags(SLIC_RECIPES[args.slic_recipe], args, "slic_")
     images = open_folder(args.sal_dataset_dir, args.limit, "--img_root").images
     refine_folder("make_slic", images, args.cam_out_dir, args.cam_slic_out_dir, make_slic, params, args, failures)
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from misc.args import from_flags
 from misc.images import limit_side, read_gray, read_image
 from misc.parallel import num_workers_for, parallel_map, progress
 from misc.store import fingerprint, is_current, require_writable, write_png
@@ -22,17 +23,11 @@ class Pair:
     out: Path
 
 
-def from_flags(recipe, args, prefix: str):
-    """A recipe (a data class) with those of its fields replaced that args give, by flags named prefix + field.
-
-    Fields of its CRF are flags of their own: prefix + "crf_" + field; prefix + "crf" False leaves the CRF out.
-    """
-    given = {f.name: getattr(args, prefix + f.name, None) for f in fields(recipe) if f.name != "crf"}
-    recipe = replace(recipe, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None})
-    if not getattr(args, prefix + "crf"):
-        return replace(recipe, crf=None)
-    given = {f.name: getattr(args, f"{prefix}crf_{f.name}", None) for f in fields(recipe.crf)}
-    return replace(recipe, crf=replace(recipe.crf, **{k: v for k, v in given.items() if v is not None}))
+def with_crf_flags(recipe, args, prefix: str):
+    """As misc.args.from_flags, of a recipe with a CRF: the CRF's fields are flags named prefix + "crf_" + field, and
+    prefix + "crf" False leaves it out."""
+    crf = from_flags(recipe.crf, args, f"{prefix}crf_") if getattr(args, prefix + "crf") else None
+    return replace(from_flags(recipe, args, prefix), crf=crf)
 
 
 def refine_folder(

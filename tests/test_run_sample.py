@@ -103,7 +103,7 @@ def test_batches_of_one_size_give_the_maps_of_single_images(folder, tmp_path):
     for size in (1, 3):
         out = tmp_path / str(size)
         off = ("--make_label_pass", "False", "--eval_pass", "False")
-        assert run("--sal_dataset_dir", folder, "--result_dir", out, "--cam_batch_size", size, *off) == 0
+        assert run("--sal_dataset_dir", folder, "--result_dir", out, "--cam_infer_batch_size", size, *off) == 0
     for path in (tmp_path / "1" / "cam").iterdir():
         one, three = (np.asarray(Image.open(tmp_path / s / "cam" / path.name)).astype(int) for s in "13")
         assert np.abs(one - three).max() <= 1

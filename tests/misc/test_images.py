@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from misc.errors import InputError
-from misc.images import find_images, limit_side, read_gray, read_image, read_mask
+from misc.images import find_images, image_size, limit_side, read_gray, read_image, read_mask
 
 RAMP = np.linspace(0, 255, 12 * 8).round().astype(np.uint8).reshape(12, 8)
 RGB = np.stack([RAMP, RAMP[::-1], np.full_like(RAMP, 40)], axis=2)
@@ -117,3 +117,16 @@ def test_limit_side():
     assert limit_side((6000, 8000), 1024) == (768, 1024)
     assert limit_side((300, 400), 1024) == (300, 400)
     assert limit_side((1, 9000), 1000) == (1, 1000)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_image_size_is_that_of_the_picture_as_read(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert image_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2]
+
+
+def test_image_size_of_no_picture(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    assert image_size(tmp_path / "a.jpg") == image_size(tmp_path / "absent.jpg") == (1, 1)

@@ -60,7 +60,8 @@ def test_logits_are_the_spatial_mean_of_cam_and_folding_changes_nothing(name, la
     torch.manual_seed(0)
     network = _randomised(net.build(name, 7, layout=layout, head="softmax" if layout == "imagenet" else "sigmoid"))
     folded = net.for_inference(network)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules() if not name.startswith("densenet"))
+    before_convolutions = name.startswith(("densenet", "resnet38"))  # those norms cannot be folded
+    assert before_convolutions or not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     for height, width in SIZES:
         x = torch.from_numpy(photographs.cat[:height, :width].copy()).permute(2, 0, 1)[None]
         with torch.inference_mode():

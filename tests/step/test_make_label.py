@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from step.make_label import LABEL_RECIPES, make_label
-from step.refine import from_flags
+from step.refine import with_crf_flags
 
 PUBLISHED = LABEL_RECIPES["published"]
 
@@ -53,8 +53,8 @@ def test_flat_maps_and_tiny_images(recipe, pair):
 
 def test_flags_replace_what_a_recipe_says():
     none = SimpleNamespace(label_crf=True)
-    assert from_flags(PUBLISHED, none, "label_") == PUBLISHED
+    assert with_crf_flags(PUBLISHED, none, "label_") == PUBLISHED
     given = SimpleNamespace(label_crf=True, label_high=2.0, label_pamr_dilations=[1, 3], label_crf_num_iter=0)
     want = replace(PUBLISHED, high=2.0, pamr_dilations=(1, 3), crf=replace(PUBLISHED.crf, num_iter=0))
-    assert from_flags(PUBLISHED, given, "label_") == want
-    assert from_flags(PUBLISHED, SimpleNamespace(label_crf=False), "label_").crf is None
+    assert with_crf_flags(PUBLISHED, given, "label_") == want
+    assert with_crf_flags(PUBLISHED, SimpleNamespace(label_crf=False), "label_").crf is None

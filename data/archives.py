@@ -1,0 +1,109 @@
+"""Archives that data sets come in: downloaded, checked, and unpacked into place. A killed run goes on where it was."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from misc.download import DownloadError, download
+from misc.errors import InputError
+from misc.parallel import progress
+from misc.store import replacing
+
+_UNDER_WAY = ".download"  # below the root: there until everything is unpacked
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A .tar or .zip at url; size: bytes. What lies below its folder `inside` goes below the root of the data set; of
+    that, files whose path begins with `only`. makes: a path below the root that is there when it is unpacked."""
+
+    url: str
+    size: int
+    makes: str
+    sha256: str | None = None
+    inside: str = ""
+    only: str = ""
+
+
+def is_under_way(root: Path) -> bool:
+    """Whether a fetch into root has begun and not ended."""
+    return (root / _UNDER_WAY).is_dir()
+
+
+def fetch(archives: tuple[Archive, ...], root: Path, quiet: bool = False) -> None:
+    """Downloads and unpacks what is not there yet. Raises InputError without network or space, naming what to get."""
+    for archive in archives:
+        cache = root / _UNDER_WAY / PurePosixPath(archive.url.partition("?")[0]).stem
+        is_whole = any(file.suffix in (".tar", ".zip") for file in cache.glob("*"))  # and so may be half unpacked
+        if (root / archive.makes).exists() and not is_whole:
+            continue
+        _require_space(root, cache, archive)
+        print(f"{archive.url} ({archive.size / 1e9:.1f} GB) -> {root}", flush=True)
+        try:
+            path = download(archive.url, cache, archive.sha256, progress=not quiet)
+        except DownloadError as e:
+            raise InputError(f"{e}; or unpack that file by hand, so that there is {root / archive.makes}") from e
+        _unpack(path, archive, root, quiet)
+        shutil.rmtree(cache)
+    shutil.rmtree(root / _UNDER_WAY, ignore_errors=True)
+
+
+def _require_space(root: Path, cache: Path, archive: Archive) -> None:
+    folder = next(f for f in (root.resolve(), *root.resolve().parents) if f.is_dir())
+    there = sum(file.stat().st_size for file in cache.glob("*"))
+    missing = 2 * archive.size - there - shutil.disk_usage(folder).free  # packed and unpacked
+    if missing > 0:
+        raise InputError(f"--root {root}: {archive.url} needs {missing / 1e9:.1f} GB more there; choose another disk")
+
+
+def _unpack(path: Path, archive: Archive, root: Path, quiet: bool) -> None:
+    """Regular files alone, none outside root; one that is there with its size is left as it is."""
+    try:
+        with _members(path) as (total, members):
+            for name, size, file in progress(members, total, f"unpack {path.suffix}", quiet):
+                below = _below(name, archive)
+                if below is None:
+                    continue
+                target = root / below
+                if not (target.is_file() and target.stat().st_size == size):
+                    with replacing(target) as part, file() as source, part.open("wb") as out:
+                        shutil.copyfileobj(source, out, 1 << 20)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as e:
+        path.unlink()
+        raise InputError(f"{archive.url} is no whole archive ({e}) and was removed; run again") from e
+
+
+def _below(name: str, archive: Archive) -> str | None:
+    """Where a member goes, None where it is not wanted."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    inside = PurePosixPath(archive.inside).parts
+    below = "/".join(parts[len(inside) :])
+    wanted = below and parts[: len(inside)] == inside and below.startswith(archive.only) and "__MACOSX" not in parts
+    outside = ".." in parts or any(part.endswith(":") or part == "/" for part in parts)
+    return below if wanted and not outside else None
+
+
+@contextmanager
+def _members(path: Path) -> Iterator[tuple[int | None, Iterator]]:
+    """Number of members, where that is known, and (name, size, function that opens it) of the regular files."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            yield len(infos), ((info.filename, info.file_size, _opener(archive.open, info)) for info in infos)
+    else:
+        with tarfile.open(path) as archive:
+            yield None, ((m.name, m.size, _opener(archive.extractfile, m)) for m in archive if m.isfile())
+
+
+def _opener(opening, member):
+    def open_member() -> BinaryIO:
+        return opening(member)
+
+    return open_member

@@ -1,0 +1,160 @@
+"""Checks a data set, or downloads it, and derives what the passes need. What is there already is kept.
+
+    python -m data.prepare voc12 --root VOCdevkit/VOC2012      2 GB where there is nothing yet
+    python -m data.prepare coco14 --root COCO                  20 GB
+
+Reads   voc12:  ROOT/JPEGImages, Annotations, ImageSets/Segmentation, SegmentationClass, SegmentationClassAug
+        coco14: ROOT/annotations/instances_train2014.json, instances_val2014.json, train2014/, val2014/
+Writes  both:   ROOT/labels_<split>.csv, the classes of every image (file,label;label)
+        voc12:  ROOT/ImageSets/Segmentation/train_aug.txt: SegmentationClassAug less val (Hariharan et al., ICCV 2011)
+        coco14: ROOT/ImageSets/Segmentation/<split>.txt; ROOT/SegmentationClass/<name>.png, palette pictures: categories
+                by ascending number are 1, 2, ..., a later annotation covers an earlier one, crowds are 255
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from data import coco14, voc12
+from data.archives import fetch, is_under_way
+from data.coco_masks import draw_label
+from data.labelled import describe, open_labelled
+from data.layouts import Found, Request, found_in, read_voc12
+from misc.args import HelpFormatter, count
+from misc.errors import InputError
+from misc.evaluation import exit_status, table
+from misc.failures import Failures
+from misc.parallel import num_workers_for, parallel_map, progress
+from misc.store import fingerprint, is_current, require_writable, write_csv, write_text
+
+FLAG = "--root"
+COLUMNS = ("images", "published", "labels", "masks")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of one part: its images and their classes, and where their masks are."""
+
+    found: Found
+    mask_dir: str
+
+
+def prepare(args, failures) -> None:
+    """args: see parse. Raises InputError for a tree that cannot be used, or cannot be had."""
+    facts, derive = (voc12, derive_voc12) if args.dataset == "voc12" else (coco14, derive_coco14)
+    root = (voc12.find_root(args.root) if facts is voc12 else None) or args.root
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{FLAG} {root}: is a file; give the folder of the data set, or one to make")
+    if args.download or is_under_way(root) or not root.exists() or not any(root.iterdir()):
+        fetch(facts.ARCHIVES, root, args.quiet)
+    require_writable(root)
+    parts = derive(root, args, failures)
+    for split, part in parts.items():
+        write_labels(root / f"labels_{split}.csv", part.found)
+    print(f"{args.dataset} in {root}")
+    print(table({split: summary(root, split, part, facts.SIZES) for split, part in parts.items()}, COLUMNS))
+    for split, part in parts.items():
+        data = open_labelled(root, "csv", part.found.class_names, split, flag=FLAG)
+        print(f"\n{split}\n{describe(data)}")
+
+
+def summary(root: Path, split: str, part: Part, sizes: Mapping[str, int]) -> dict[str, int]:
+    classes = part.found.classes
+    there = {entry.name for entry in os.scandir(root / part.mask_dir)} if (root / part.mask_dir).is_dir() else set()
+    num_masks = sum(f"{Path(path).stem}.png" in there for path in classes)
+    num_labels = sum(map(len, classes.values()))
+    return {"images": len(classes), "published": sizes[split], "labels": num_labels, "masks": num_masks}
+
+
+def write_labels(path: Path, found: Found) -> None:
+    """The layout `csv` of data/layouts.py: files relative to path, classes in the order of their labels."""
+    order = {name: i for i, name in enumerate(found.class_names)}
+    rows = [
+        (Path(os.path.relpath(file, path.parent)).as_posix(), ";".join(sorted(found.classes[file], key=order.get)))
+        for file in sorted(found.classes)
+    ]
+    write_csv(path, ("file", "label"), rows)
+
+
+def derive_voc12(root: Path, args, failures) -> dict[str, Part]:
+    if voc12.find_root(root) is None:
+        raise InputError(f"{FLAG} {root}: no {voc12.IMAGES} in it; give the devkit's VOC2012, or an empty folder")
+    lists = {split: root / file for split, file in voc12.SPEC.lists.items() if split != "trainval"}
+    if (root / voc12.MASKS_AUG).is_dir():
+        write_text(lists["train_aug"], "".join(f"{name}\n" for name in voc12.train_aug(root, FLAG)))
+    else:
+        print(f"no {voc12.MASKS_AUG} in {root}, so no train_aug; --download gets it")
+    read = partial(Request, root, FLAG, voc12.SPEC.class_names)
+    masks = {split: voc12.MASKS_AUG if split == "train_aug" else str(voc12.SPEC.mask_dir) for split in lists}
+    parts = {split: Part(read_voc12(read(split)), masks[split]) for split, file in lists.items() if file.is_file()}
+    if not parts:
+        raise InputError(f"{FLAG} {root}: none of {', '.join(map(str, lists.values()))}; get the devkit again")
+    return parts
+
+
+def derive_coco14(root: Path, args, failures) -> dict[str, Part]:
+    parts = {}
+    for split in coco14.SIZES:
+        files = coco14.find_instances(root, split)
+        if len(files) > 1:
+            raise InputError(f"{FLAG} {root}: {files[0].name} and {files[1].name} are both {split}; take one away")
+        if files:
+            instances = coco14.read_instances(files[0], FLAG)
+            draw_masks(instances, root, args, failures)
+            stems = sorted(Path(image["file_name"]).stem for image in instances.images.values())
+            write_text(root / coco14.SPEC.lists[split], "".join(f"{stem}\n" for stem in stems))
+            parts[split] = Part(found_in(instances), str(coco14.SPEC.mask_dir))
+    if not parts:
+        problem = "no annotations/instances_train2014.json in it; give COCO's folder, or an empty one"
+        raise InputError(f"{FLAG} {root}: {problem}")
+    return parts
+
+
+def draw_masks(instances: coco14.Instances, root: Path, args, failures) -> None:
+    """SegmentationClass/<name>.png of every image, by threads; those that are current stay."""
+    labels = coco14.label_of_category(instances)
+    draw = partial(draw_mask, instances=instances, labels=labels, mask_dir=root / str(coco14.SPEC.mask_dir))
+    numbers = list(instances.images)
+    done = parallel_map(draw, numbers, num_workers_for(args.num_workers, len(numbers)))
+    for number, problem in progress(done, len(numbers), f"masks of {instances.path.stem}", args.quiet):
+        if isinstance(problem, OSError):
+            failures.add("prepare", Path(instances.images[number]["file_name"]), problem)
+
+
+def draw_mask(number: int, instances: coco14.Instances, labels: Mapping[int, int], mask_dir: Path) -> None:
+    """Raises OSError for an image whose annotations are damaged, and rather than replace someone else's mask."""
+    image, annotations = instances.images[number], instances.annotations[number]
+    path = mask_dir / f"{Path(image['file_name']).stem}.png"
+    shape = image["height"], image["width"]
+    made_from = fingerprint({"shape": shape, "labels": list(labels.items()), "annotations": annotations})
+    if not is_current(path, made_from):
+        if path.exists() and not voc12.has_fingerprint(path):
+            raise OSError(f"{path} was made by another program; move it away")
+        voc12.write_mask(path, draw_label(annotations, shape, labels, coco14.SPEC.ignore), made_from)
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser.add_argument("dataset", choices=("voc12", "coco14"), help="which one")
+    parser.add_argument(FLAG, type=Path, required=True, help="its folder; absent or empty: it is downloaded to there")
+    parser.add_argument("--download", action="store_true", help="get what is missing of a folder that holds something")
+    parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0; 1 where annotations of some images are damaged, which prepare_failed.csv lists; 2: not usable."""
+    args = parse(argv)
+    failures = Failures(args.root / "prepare_failed.csv")
+    return exit_status(lambda: prepare(args, failures)) or failures.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

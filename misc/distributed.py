@@ -1,0 +1,53 @@
+"""Several processes that train one network, as `torchrun --nproc-per-node N run_sample.py ...` starts them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Processes:
+    """rank: which of `count` processes this one is; local_rank: which of this machine's."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+
+def launched() -> Processes:
+    """What torchrun says of this process; the only one where nothing was said."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    return Processes(*(int(os.environ[name]) for name in names)) if all(n in os.environ for n in names) else Processes()
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and talks."""
+    return launched().rank == 0
+
+
+@contextmanager
+def together(device: "torch.device") -> Iterator[tuple[Processes, "torch.device"]]:
+    """Yields the processes and this one's device: of several CUDA devices, the one of its local rank.
+
+    NCCL between CUDA devices, Gloo elsewhere.
+    """
+    import torch
+    import torch.distributed as dist
+
+    processes = launched()
+    on_cuda = device.type == "cuda"
+    if on_cuda:
+        device = torch.device("cuda", device.index if processes.count == 1 else processes.local_rank)
+        torch.cuda.set_device(device)
+    if processes.count > 1:
+        dist.init_process_group("nccl" if on_cuda else "gloo")
+    try:
+        yield processes, device
+    finally:
+        if processes.count > 1:
+            dist.destroy_process_group()

@@ -1,0 +1,79 @@
+"""DeepLab: semantic segmentation by dilated convolutions. Chen et al., ICLR 2015 (LargeFOV), arXiv 1706.05587 (v3)."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+from net.network import NetFacts, Network, resized
+
+_NORM_MOMENTUM = 3e-4
+_FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
+
+
+class LargeFOV(nn.Module):
+    """features (N,D,h,w) -> logits (N,C,h,w) by a 3x3 convolution that sees far, and two 1x1 (DeepLab v1)."""
+
+    def __init__(self, feature_dim: int, num_channels: int, dilation: int):
+        super().__init__()
+        self.conv_fov = nn.Conv2d(feature_dim, 512, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn_fov = nn.BatchNorm2d(512)
+        self.conv_fov2 = nn.Conv2d(512, 512, 1, bias=False)
+        self.bn_fov2 = nn.BatchNorm2d(512)
+        self.dropout = nn.Dropout(0.5)
+        self.cls_conv = nn.Conv2d(512, num_channels, 1)
+        for conv in (self.conv_fov, self.conv_fov2, self.cls_conv):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn_fov(self.conv_fov(x)), inplace=True)
+        x = F.relu(self.bn_fov2(self.conv_fov2(x)), inplace=True)
+        return self.cls_conv(self.dropout(x))
+
+
+def _deeplabv3(feature_dim: int, num_channels: int, dilation: int) -> nn.Module:
+    return DeepLabHead(feature_dim, num_channels, (dilation, 2 * dilation, 3 * dilation))
+
+
+HEADS = {"largefov": LargeFOV, "deeplabv3": _deeplabv3}
+
+
+class SegNet(Network):
+    """A backbone and the head that facts.head names, of facts.num_classes + 1 channels (0 is background).
+
+    "largefov" on net.resnet38 is the published final network: everything is trained, batch norms on the batch's own
+    statistics. norm_momentum: the running statistics move by this share a step; at the published 3e-4 they need some
+    10,000 steps to be of use, so a shorter training needs more, or fix_norms for the backbone's. "deeplabv3" is
+    torchvision's head, which cannot be trained with a batch of one.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = False, norm_momentum: float = _NORM_MOMENTUM
+    ):
+        if facts.head not in HEADS:
+            raise ValueError(f"unknown segmentation head {facts.head!r}: choose one of {', '.join(HEADS)}")
+        super().__init__(backbone, facts)
+        self.fix(norms=fix_norms)
+        dilation = max(1, _FIELD // backbone.stride)
+        self.head = HEADS[facts.head](backbone.tap_dims[-1], facts.num_classes + 1, dilation)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = norm_momentum
+
+    def forward(self, img: Tensor) -> Tensor:
+        """img (N,3,H,W) RGB in 0..255 -> logits (N,K+1,H,W)."""
+        return resized(self.grid(img), img.shape[2:])
+
+    def grid(self, img: Tensor) -> Tensor:
+        """As forward, but (N,K+1,h,w) at the backbone's stride."""
+        return self.head(self.backbone(self.normalised(img)))
+
+
+def published(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]] | None:
+    """The state dict of a published final network (WideResNet-38, LargeFOV) -> its facts, and the tensors under
+    SegNet's names; None if it is not one."""
+    if not {"conv_fov.weight", "cls_conv.weight"} <= state.keys():
+        return None
+    facts = NetFacts("resnet38", len(state["cls_conv.weight"]) - 1, head="largefov")
+    return facts, {key if key.startswith("backbone.") else f"head.{key}": v for key, v in state.items()}

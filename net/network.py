@@ -1,0 +1,110 @@
+"""What every network here is: a backbone, what it says of itself, and what of it is not trained.
+
+A backbone maps normalised (N,3,H,W) to features (N,D,h,w) and has taps(x) -> features at about stride 8, deeper ones,
+and the last; tap_dims, their channels; stride, that of the last; early_layers, the names of its layers at strides up to
+2; cam_fixed, those that the training of a CAM network leaves as they are; cam_fixes_statistics, whether it leaves the
+running statistics of the batch norms.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class NetFacts:
+    """What a checkpoint must say of a network besides its weights.
+
+    layout: "cam", the published CAM network, to be trained with its own head; "imagenet", features exactly as the
+    ImageNet classifier saw them, only denser, so that its fully connected layer is a CAM classifier without training.
+    head: "sigmoid" (CAM network, multi-label, no bias), "softmax" (CAM network, one label, with bias), "seam",
+    "affinity" (num_classes 0), or a segmentation head ("largefov", "deeplabv3"). num_classes: without background.
+    mean, std: of RGB in [0, 1].
+    """
+
+    network: str
+    num_classes: int
+    layout: str = "cam"
+    head: str = "sigmoid"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    class_names: tuple[str, ...] = ()
+
+
+class Network(nn.Module):
+    """Input is RGB in 0..255, normalised by the facts' mean and std."""
+
+    def __init__(self, backbone: nn.Module, facts: NetFacts):
+        super().__init__()
+        self.facts, self.backbone = facts, backbone
+        self._fixed_layers: tuple[str, ...] = ()
+        self._fixed_statistics = False
+        for name, value in (("mean", facts.mean), ("std", facts.std)):
+            self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1) * 255, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def normalised(self, img: Tensor) -> Tensor:
+        """img (N,3,H,W) RGB in 0..255, uint8 or float -> what the backbone reads."""
+        x = (img.float() - self.mean) / self.std
+        return x.contiguous(memory_format=memory_format_of(next(self.backbone.parameters())))
+
+    def fix(self, layers: Sequence[str] = (), statistics: bool = False, norms: bool = False) -> None:
+        """What training leaves as it is: these layers of the backbone; statistics, the running statistics of all its
+        batch norms (in training mode too they are used, and not moved); norms, their weights and biases as well."""
+        self._fixed_layers, self._fixed_statistics = tuple(layers), statistics or norms
+        for name in layers:
+            self.backbone.get_submodule(name).requires_grad_(False)
+        if norms:
+            for module in self._norms():
+                module.requires_grad_(False)
+        self.train(self.training)
+
+    def _norms(self) -> Iterator[nn.Module]:
+        return (m for m in self.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+
+    def train(self, mode: bool = True) -> "Network":
+        super().train(mode)
+        for name in self._fixed_layers:
+            self.backbone.get_submodule(name).eval()
+        if self._fixed_statistics:
+            for module in self._norms():
+                module.eval()
+        return self
+
+
+def memory_format_of(weight: Tensor) -> torch.memory_format:
+    """The format that a network's input should have to match its convolutions."""
+    last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def parameter_groups(net: Network) -> tuple[list[nn.Parameter], ...]:
+    """-> weights of the backbone's convolutions, their biases, weights of the new convolutions, their biases.
+
+    SEAM, AffinityNet and DeepLab train them at 1, 2, 10 and 20 times the learning rate, biases without weight decay.
+    As published, fixed layers are among them (an optimiser skips what has no gradient; requires_grad tells), and batch
+    norms in none.
+    """
+    groups: tuple[list[nn.Parameter], ...] = ([], [], [], [])
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            first = 0 if name.startswith("backbone.") else 2
+            groups[first].append(module.weight)
+            if module.bias is not None:
+                groups[first + 1].append(module.bias)
+    return groups
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N,C,h,w) -> (N,C,*size), bilinear, corners on corners. C may be 0."""
+    if x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", align_corners=True) if x.shape[1] else x.new_empty(len(x), 0, *size)

@@ -1,0 +1,95 @@
+"""WideResNet-38 as a backbone: 4096 features at stride 8, with taps for SEAM and AffinityNet.
+
+Wu et al., Wider or Deeper, 2016 (model A1); dilated as in Ahn & Kwak, CVPR 2018. Layers bear the published names, so
+that `b4_2.conv_branch2a.weight` here is that of the PyTorch checkpoints; net.mxnet reads the original file.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEATURE_DIM = 4096
+
+
+class ResBlock(nn.Module):
+    """BN-ReLU-convolution for each of widths, then the shortcut added.
+
+    The shortcut is the input, or where the shape changes a 1x1 convolution of the activated input. stride: of the first
+    convolution; dropout: of whole channels, before every convolution but the first.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        widths: Sequence[int],
+        kernels: Sequence[int],
+        dilations: Sequence[int],
+        stride: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.branch = ("2a", "2b1", "2b2")[: len(widths)]
+        c, s = c_in, stride
+        for name, width, kernel, dilation in zip(self.branch, widths, kernels, dilations, strict=True):
+            self.add_module(f"bn_branch{name}", nn.BatchNorm2d(c))
+            conv = nn.Conv2d(c, width, kernel, s, kernel // 2 * dilation, dilation, bias=False)
+            self.add_module(f"conv_branch{name}", conv)
+            c, s = width, 1
+        same = c == c_in and stride == 1
+        self.conv_branch1 = None if same else nn.Conv2d(c_in, c, 1, stride, bias=False)
+        self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.with_activation(x)[0]
+
+    def with_activation(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """-> the block's output, and its input after the first BN and ReLU."""
+        activated = F.relu(self.bn_branch2a(x), inplace=True)
+        y = self.conv_branch2a(activated)
+        for name in self.branch[1:]:
+            y = F.relu(getattr(self, f"bn_branch{name}")(y), inplace=True)
+            y = getattr(self, f"conv_branch{name}")(self.dropout(y))
+        shortcut = x if self.conv_branch1 is None else self.conv_branch1(activated)
+        return shortcut + y, activated
+
+
+class ResNet38(nn.Module):
+    """normalised (N,3,H,W) -> (N,4096,ceil(H/8),ceil(W/8))."""
+
+    stride = 8
+    tap_dims = (512, 1024, FEATURE_DIM)
+    early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # strides up to 2: not trained by SEAM and AffinityNet
+    cam_fixed = early_layers
+    cam_fixes_statistics = True
+
+    def __init__(self):
+        super().__init__()
+        self.conv1a = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        for stage, c_in, c_out, repeats in ((2, 64, 128, 3), (3, 128, 256, 3), (4, 256, 512, 6)):
+            self._add_stage(stage, c_in, (c_out, c_out), repeats, stride=2, dilations=(1, 1))
+        # b5 would have a stride: its first convolution sees the grid as before, all later ones a denser one
+        self._add_stage(5, 512, (512, 1024), 3, stride=1, dilations=(1, 2))
+        self.b6 = ResBlock(1024, (512, 1024, 2048), (1, 3, 1), (1, 4, 1), dropout=0.3)
+        self.b7 = ResBlock(2048, (1024, 2048, 4096), (1, 3, 1), (1, 4, 1), dropout=0.5)
+        self.bn7 = nn.BatchNorm2d(FEATURE_DIM)
+
+    def _add_stage(
+        self, stage: int, c_in: int, widths: tuple[int, int], repeats: int, stride: int, dilations: tuple[int, int]
+    ) -> None:
+        self.add_module(f"b{stage}", ResBlock(c_in, widths, (3, 3), dilations, stride))
+        for i in range(1, repeats):
+            self.add_module(f"b{stage}_{i}", ResBlock(widths[1], widths, (3, 3), (dilations[1],) * 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.taps(x)[-1]
+
+    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> conv4 (N,512,h,w), the activated input of b5; conv5 (N,1024,h,w), that of b6; conv6 (N,4096,h,w)."""
+        x = self.conv1a(x)
+        for name, block in self.named_children():
+            if name[:2] in ("b2", "b3", "b4"):
+                x = block(x)
+        x, conv4 = self.b5.with_activation(x)
+        x, conv5 = self.b6.with_activation(self.b5_2(self.b5_1(x)))
+        return conv4, conv5, F.relu(self.bn7(self.b7(x)), inplace=True)

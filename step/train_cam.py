@@ -1,0 +1,253 @@
+"""Images with image-level labels -> a CAM network.
+
+    python run_sample.py --train_cam_pass --cls_dataset_dir my_photos          a folder a class
+    torchrun --nproc-per-node 4 run_sample.py --train_cam_pass ...             on four devices
+
+Reads   the images of --cls_dataset_dir (data/labelled.py); ImageNet weights (net/weights.py)
+Writes  RESULT_DIR/ckpt/cam.pth, weights and facts alone; cam_best.pth, of the epoch with the best maps, where boxes or
+        masks are given; train.csv; states to go on from; metrics.json
+Paper   generatePGT (MFNet, ICCV 2021) and IRN (CVPR 2019) for the published recipe
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import net
+from data.labelled import LabelledImages, describe, open_labelled
+from misc.args import from_flags
+from misc.augment import (
+    color_jitter,
+    random_crop,
+    random_erasing,
+    random_flip,
+    random_resize_long,
+    random_resized_crop,
+    resize,
+)
+from misc.board import Board
+from misc.classification import ClassScores, MapScores
+from misc.device import pick_device
+from misc.distributed import launched, together
+from misc.images import find_images, read_image
+from misc.localization import read_boxes
+from misc.losses import multilabel_soft_margin, pos_weight_for
+from misc.overview import cam_overlay
+from misc.store import read_json, write_json
+from misc.training import Group, Length, Optimization, describe_identity, fit
+from net import Network
+from net.weights import load_backbone, save_checkpoint
+
+SEVERAL_PROCESSES = True
+DEFAULT_NETWORK = "resnet50"
+_PANELS = 4
+
+
+@dataclass(frozen=True)
+class TrainCamRecipe:
+    """See the flags --cam_<field> for what each is. num_steps 0: num_epoches decides."""
+
+    crop_size: int = 224
+    batch_size: int = 32
+    num_epoches: float = 5
+    num_steps: int = 0
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    head_factor: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    warm_up: float = 0.1
+    clip: float = 5.0
+    ema: float = 0.99
+    loss: str = "auto"
+    label_smoothing: float = 0.1
+    augment: str = "resized_crop"
+    jitter: float = 0.3
+    erasing: float = 0.25
+
+
+TRAIN_CAM_RECIPES = {
+    "default": TrainCamRecipe(),
+    # generatePGT; its momentum, 0.0001 by a mistake, is one flag away
+    "published": TrainCamRecipe(
+        crop_size=256,
+        batch_size=8,
+        num_steps=20000,
+        learning_rate=0.1,
+        weight_decay=1e-4,
+        schedule="poly",
+        warm_up=0.0,
+        clip=0.0,
+        ema=0.0,
+        loss="soft_margin",
+        augment="resize",
+        jitter=0.0,
+        erasing=0.0,
+    ),
+}
+
+
+def run(args, failures) -> None:
+    recipe = from_flags(TRAIN_CAM_RECIPES[args.cam_recipe], args, "cam_")
+    data, val = open_data(args)
+    main = launched().rank == 0
+    if main:
+        print(describe(data), flush=True)
+    with together(pick_device(args.device)) as (processes, device):
+        torch.manual_seed(args.seed)
+        task = CamTask(build(args, data, recipe), data, val, recipe, args)
+        how = optimization(recipe, args.accumulate)
+        length = length_of(recipe, len(data), args)
+        network = task.net.facts.network
+        identity = describe_identity(how, length, **asdict(recipe), network=network, classes=data.class_names,
+                                     pretrained=str(args.cam_init_weights or not args.no_pretrained))  # fmt: skip
+        ckpt = args.result_dir / "ckpt"
+        board = Board(args.result_dir / "tensorboard", args.tensorboard and main)
+
+        def on_epoch(step: int, network: Network, scores: Mapping[str, float]) -> None:
+            board.scalars(step, scores)
+            for name, picture in task.panels(network):
+                board.picture(step, name, picture)
+            if task.is_best(scores):
+                save_checkpoint(ckpt / "cam_best.pth", network)
+
+        scores = fit(task, how, length, ckpt / "train_cam", args.result_dir / "train.csv", identity, device, processes,
+                     args.resume, args.num_workers, args.quiet, on_epoch)  # fmt: skip
+        board.close()
+    if main:
+        save_checkpoint(ckpt / "cam.pth", task.net)
+        held = read_json(args.result_dir / "metrics.json")
+        write_json(args.result_dir / "metrics.json", {**held, "train_cam": scores})
+        print(f"train_cam: {', '.join(f'{k} {v:.4g}' for k, v in scores.items())}; {ckpt / 'cam.pth'}", flush=True)
+
+
+def open_data(args) -> tuple[LabelledImages, LabelledImages | None]:
+    data = open_labelled(args.cls_dataset_dir, args.cls_layout, flag="--cls_dataset_dir")
+    if args.cls_val_dir is None:
+        return data, None
+    return data, open_labelled(args.cls_val_dir, args.cls_layout, class_names=data.class_names, flag="--cls_val_dir")
+
+
+def build(args, data: LabelledImages, recipe: TrainCamRecipe) -> Network:
+    """The network as training finds it: what is fixed is so only where there are weights worth keeping."""
+    head = "softmax" if loss_name(recipe, data) == "cross_entropy" else "sigmoid"
+    name = args.cam_network or DEFAULT_NETWORK
+    network = net.build(name, len(data.class_names), head=head, class_names=data.class_names)
+    nn.init.normal_(network.classifier.weight, std=0.01)
+    if args.cam_init_weights or not args.no_pretrained:
+        load_backbone(network, args.cam_init_weights, not args.quiet)
+        network.fix(network.backbone.cam_fixed, statistics=network.backbone.cam_fixes_statistics)
+    return network
+
+
+def loss_name(recipe: TrainCamRecipe, data: LabelledImages) -> str:
+    return recipe.loss if recipe.loss != "auto" else "cross_entropy" if data.single_label else "soft_margin"
+
+
+def optimization(recipe: TrainCamRecipe, accumulate: int) -> Optimization:
+    names = ("optimizer", "learning_rate", "momentum", "weight_decay", "schedule", "warm_up", "clip", "ema")
+    return Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=accumulate)
+
+
+def length_of(recipe: TrainCamRecipe, num_images: int, args) -> Length:
+    steps = recipe.num_steps or max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
+    return Length(num_images, recipe.batch_size, steps, args.seed, args.state_steps)
+
+
+class CamTask:
+    """See misc.training.Task."""
+
+    def __init__(self, network: Network, data: LabelledImages, val: LabelledImages | None, recipe, args):
+        self.net, self.data, self.val, self.recipe = network, data, val, recipe
+        self.groups = [
+            Group(list(network.backbone.parameters())),
+            Group(list(network.classifier.parameters()), recipe.head_factor),
+        ]
+        self.fill = tuple(255 * value for value in network.facts.mean)
+        self.kind = loss_name(recipe, data)
+        self.pos_weight = pos_weight_for(torch.from_numpy(data.labels)) if self.kind == "bce_balanced" else None
+        self.boxes = read_boxes(args.cls_val_boxes) if args.cls_val_boxes else None
+        self.masks = find_images(args.cls_val_masks, "--cls_val_masks") if args.cls_val_masks else None
+        self._best = -1.0
+        cv2.setNumThreads(1)  # the reading threads are the parallelism
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            image = read_image(self.data.files[index])
+        except OSError as e:
+            raise OSError(f"{self.data.files[index]}: {e}") from e
+        return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
+
+    def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
+        logits = self.net(image)[0].float()
+        if self.kind == "cross_entropy":
+            return {"loss": F.cross_entropy(logits, label, label_smoothing=self.recipe.label_smoothing)}
+        return {"loss": multilabel_soft_margin(logits, label, self.pos_weight)}
+
+    def validate(self, network: Network) -> dict[str, float]:
+        """top1 or map of the validation images; max_box_acc and max_f of their maps, where boxes or masks are given."""
+        if self.val is None:
+            return {}
+        fast = net.for_inference(network)
+        classes, maps = ClassScores(self.val.single_label), MapScores(self.boxes, self.masks)
+        for file, label in zip(self.val.files, self.val.labels, strict=True):
+            image = read_image(file)
+            logits, cam = validation_cam(fast, image, self.recipe.crop_size)
+            classes.step(logits, label)
+            maps.step(file.stem, cam[label.astype(bool)], image.shape[:2])
+        return {**classes.get_results(), **maps.get_results()}
+
+    def is_best(self, scores: Mapping[str, float]) -> bool:
+        value = scores.get("max_box_acc", scores.get("max_f", -1.0))
+        better = value > self._best
+        self._best = max(self._best, value)
+        return better
+
+    def panels(self, network: Network) -> list[tuple[str, np.ndarray]]:
+        """Pictures of the first images with the maps of their classes."""
+        shown = self.val or self.data
+        pictures = []
+        for i in range(min(_PANELS, len(shown))):
+            image = read_image(shown.files[i])
+            cam = validation_cam(network, image, self.recipe.crop_size)[1][shown.labels[i].astype(bool)]
+            if len(cam):
+                cam = cv2.resize(cam.max(0), image.shape[1::-1])
+                pictures.append((f"cam/{shown.names[i]}", cam_overlay(image, (255 * cam).round().astype(np.uint8))))
+        return pictures
+
+
+def augmented(image: np.ndarray, recipe: TrainCamRecipe, fill, rng: np.random.Generator) -> np.ndarray:
+    """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
+    crop = recipe.crop_size
+    if recipe.augment == "resize":  # generatePGT
+        image = resize(image, (crop, crop))
+    elif recipe.augment == "crop":  # IRN
+        image = random_resize_long(image, round(crop * 0.625), round(crop * 1.25), rng)
+        image = random_crop([image], crop, [fill], rng)[0]
+    else:
+        image = random_resized_crop(image, crop, (0.35, 1.0), rng)
+    image = random_flip([image], rng)[0]
+    if recipe.jitter:
+        image = color_jitter(image, recipe.jitter, 0.0, rng)
+    if recipe.erasing:
+        image = random_erasing(image, recipe.erasing, (0.05, 0.3), fill, rng)
+    return np.ascontiguousarray(image)
+
+
+@torch.inference_mode()
+def validation_cam(network: Network, image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """image (H,W,3) uint8 -> logits (K,), and the maps of the image and its mirror (K,h,w) in [0,1], at the scale at
+    which the short side is that of the training."""
+    scale = side / min(image.shape[:2])
+    image = resize(image, tuple(round(n * scale) for n in image.shape[:2]))
+    img = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(network.device)
+    logits, cam = network.cam(torch.cat([img, img.flip(-1)]))
+    cam = (cam[0] + cam[1].flip(-1)).float().relu()
+    cam = cam / cam.amax((1, 2), keepdim=True).clamp(min=1e-5)
+    return logits.float().mean(0).cpu().numpy(), cam.cpu().numpy()

@@ -1,0 +1,118 @@
+"""DeepLab against the published final network, its other heads and backbones, and how batch norms are trained."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from net import NetFacts, for_inference
+from net.deeplab import HEADS, SegNet, published
+from net.efficientnet_lite import EfficientNetLite
+from net.network import parameter_groups
+from net.resnet38 import ResNet38
+from net.resnet50 import ResNet50
+
+torch.set_num_threads(1)
+BACKBONES = {
+    "efficientnet_lite0": lambda: EfficientNetLite("efficientnet_lite0", 16),
+    "efficientnet_lite1 at stride 8": lambda: EfficientNetLite("efficientnet_lite1", 8),
+    "resnet50": lambda: ResNet50("imagenet"),
+}
+
+
+@pytest.fixture(scope="module")
+def expected(golden):
+    return golden("hfpl_deeplabv1_resnet38")
+
+
+@pytest.fixture(scope="module")
+def network(expected, golden):
+    facts, state = published({k: torch.from_numpy(np.array(v)) for k, v in golden.weights(expected).items()})
+    assert (facts.network, facts.num_classes, facts.head) == ("resnet38", 20, "largefov")
+    made = SegNet(ResNet38(), facts)
+    made.load_state_dict(state)
+    return made.eval()
+
+
+def small(name="efficientnet_lite0", head="largefov", **kwargs):
+    torch.manual_seed(0)
+    return SegNet(BACKBONES[name](), NetFacts(name.split()[0], 3, head=head), **kwargs)
+
+
+def test_forward_golden(expected, network):
+    name = "chelsea_141x187_to129x161"
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(expected[f"{name}.input_u8"]).permute(2, 0, 1)[None])
+    want = expected[f"{name}.out_every2"]
+    assert logits[:, ::2].shape == want.shape
+    np.testing.assert_allclose(logits[:, ::2], want, rtol=0, atol=1e-4 * np.abs(want).max())
+    assert (logits.argmax(1).numpy() == expected[f"{name}.argmax"]).mean() >= 0.999
+
+
+def test_parameter_groups_golden(expected, network):
+    """All 43, 0, 3 and 1 of them are trained; batch norms are in no group."""
+    names = {id(p): name.removeprefix("head.") for name, p in network.named_parameters()}
+    groups = parameter_groups(network)
+    for i, group in enumerate(groups):
+        assert [names[id(p)] for p in group] == [k for k in expected[f"param_group{i}"] if k]
+        assert all(p.requires_grad for p in group)
+    assert [len(group) for group in groups] == [43, 0, 3, 1]
+
+
+def test_published_batch_norms_train_at_their_momentum(network):
+    norms = [m for m in network.train().modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(m.training and m.momentum == 3e-4 and m.weight.requires_grad for m in norms)
+    network.eval()
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", BACKBONES)
+def test_any_backbone_with_any_head(name, head, photographs):
+    net = small(name, head).eval()
+    x = torch.from_numpy(photographs.cat[:97, :130].copy()).permute(2, 0, 1)[None]
+    folded = for_inference(net)
+    with torch.inference_mode():
+        want, grid = net(x), net.grid(x)
+        torch.testing.assert_close(folded(x), want, rtol=1e-3, atol=1e-4 * want.abs().max().item())
+    assert want.shape == (1, 4, 97, 130)
+    assert grid.shape == (1, 4, *(-(-n // net.backbone.stride) for n in (97, 130)))
+    for rows, columns in ((0, 0), (-1, -1)):  # corners on corners
+        torch.testing.assert_close(want[:, :, rows, columns], grid[:, :, rows, columns], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "dilation"), [("resnet50", 6), ("efficientnet_lite1 at stride 8", 12)])
+def test_both_heads_see_equally_far_at_every_stride(name, dilation):
+    assert small(name).head.conv_fov.dilation == (dilation, dilation)
+    aspp = small(name, "deeplabv3").head[0].convs
+    assert [aspp[i][0].dilation[0] for i in (1, 2, 3)] == [dilation, 2 * dilation, 3 * dilation]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("fix_norms", [False, True])
+def test_running_statistics_move_by_the_momentum_where_norms_are_not_fixed(head, fix_norms):
+    net = small(head=head, fix_norms=fix_norms, norm_momentum=0.25).train()
+    seen = {}
+    for name, m in net.named_modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.register_forward_hook(lambda m, x, y, name=name: seen.update({name: x[0].mean((0, 2, 3)).detach()}))
+    before = copy.deepcopy(net.state_dict())
+    net(torch.rand(2, 3, 64, 64) * 255).square().mean().backward()
+    assert len(seen) > 40
+    for name, mean in seen.items():
+        fixed = fix_norms and name.startswith("backbone.")
+        want = before[f"{name}.running_mean"] * (1 if fixed else 0.75) + mean * (0 if fixed else 0.25)
+        torch.testing.assert_close(net.state_dict()[f"{name}.running_mean"], want, rtol=1e-4, atol=1e-5)
+        assert (net.get_submodule(name).weight.grad is None) == fixed
+    assert net.backbone.stem[0].weight.grad is not None
+
+
+def test_unknown_head():
+    with pytest.raises(ValueError, match="unknown segmentation head 'sigmoid': choose one of largefov, deeplabv3"):
+        small(head="sigmoid")
+
+
+def test_other_state_dicts_are_not_taken_for_it():
+    assert published({"conv_fov.weight": 0}) is None
+    assert published(small().state_dict()) is None
