@@ -58,6 +58,14 @@ def open_segmentation(
     return found
 
 
+def has_split(root: Path, split: str) -> bool:
+    """Whether a set of one's own says what belongs to this part."""
+    try:
+        return bool(_part(voc12.find_root(root) or root, split, ""))
+    except InputError:
+        return False
+
+
 def _part(root: Path, split: str, flag: str) -> dict:
     """Arguments of open_labelled."""
     if (root / f"labels_{split}.csv").is_file():

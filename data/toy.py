@@ -23,8 +23,9 @@ from misc.errors import InputError
 from misc.store import read_json, replacing, write_json, write_text
 
 _VERSION = 1  # of the pictures: another one is another set
-_SIDES = 100, 128  # pixels, shortest and longest
-_RADII = 17, 32  # of bodies
+_SIDES = 104, 128  # pixels, shortest and longest
+_RADII = 20, 38  # pixels, of bodies
+_HEAD = 0.32  # radius of heads, in radii of bodies
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,12 @@ def _draw_object(rng, image: np.ndarray, kind: Kind, pose: _Pose) -> tuple[np.nd
     distance, angle = np.hypot(u, v), np.arctan2(v, u)
     outline = 1 + kind.depth * np.cos(kind.lobes * angle)
     body = _blend(image, (outline - distance) * pose.radius, _textured(rng, kind.texture, u, v))
-    head_u, head_v = (u - 0.75) / 0.36, v * kind.height / 0.36
+    head_u, head_v = (u - 0.78) / _HEAD, v * kind.height / _HEAD
     disc, mark = (_rgb(hue, 0.9, 0.95) for hue in kind.head)
     from_head = np.hypot(head_u, head_v)
-    head = _blend(image, (1 - from_head) * 0.36 * pose.radius, disc)
+    head = _blend(image, (1 - from_head) * _HEAD * pose.radius, disc)
     inner = 0.22 - np.abs(from_head - 0.5) if kind.mark == "ring" else np.minimum(0.3 - np.abs(head_v), 0.8 - from_head)
-    _blend(image, inner * 0.36 * pose.radius, mark)
+    _blend(image, inner * _HEAD * pose.radius, mark)
     return body, head
 
 

@@ -131,6 +131,7 @@ def add_train_cam_flags(flags: Flags) -> None:
     g.add("cam_recipe", str, "what the flags below are where they are not given", choices=("default", "published"))
     g.add("no_pretrained", flag, "start from random weights instead of ImageNet's")
     g.add("cam_init_weights", Path, "start from the backbone in this file")
+    g.add("cam_layout", str, "strides of the network (net/network.py)", choices=("imagenet", "cam"))
     g.add("cam_crop_size", positive_int, "side of the training images in pixels")
     g.add("cam_batch_size", positive_int, "images a step, of all processes together")
     g.add("cam_num_epoches", positive_float, "passes over the images")
@@ -151,6 +152,7 @@ def add_train_cam_flags(flags: Flags) -> None:
     g.add("cam_augment", str, "how an image becomes a square", choices=("resized_crop", "resize", "crop"))
     g.add("cam_jitter", fraction, "strength of the colour jitter")
     g.add("cam_erasing", fraction, "probability that a rectangle of the image is erased")
+    g.add("cam_fsl_weight", nonnegative_float, "of the feature similarity loss, which draws maps to the image's edges")
 
 
 def add_cam_flags(flags: Flags) -> None:

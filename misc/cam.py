@@ -1,7 +1,8 @@
-"""Multi-scale class activation maps and the class-agnostic saliency made of them.
+"""Multi-scale class activation maps, the class-agnostic saliency made of them, and the maps of an image's own classes.
 
 generatePGT / IRNet inference: at every scale the image and its mirror, ReLU(CAM) of both added (mirrored back), brought
-bilinearly to a quarter of the image, summed over scales.
+bilinearly to a quarter of the image, summed over scales. SEAM / HFPL inference: the maps of the classes that the image
+is known to have, brought to its size, summed, and each class normalised.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from net.cam_net import CAMNet
+from net.network import Network
 
 MIN_SIDE = 32  # a shorter side is stretched to this before the network: deep pooling needs something to pool
 SHARE = 0.9999  # only the classes that carry this share of the weight are turned into maps
@@ -101,3 +103,36 @@ def relevant_classes(weight: Tensor, share: float = SHARE) -> Tensor:
     """The fewest class ids (P,), weightiest first, whose weights (K,) make up this share of all."""
     ordered, ids = weight.sort(descending=True)
     return ids[: int((ordered.cumsum(0) < share * ordered.sum()).sum()) + 1]
+
+
+def normalised_maps(cam: Tensor) -> Tensor:
+    """cam (P,H,W), sums over scales -> [0,1]: negative values are 0, then each class is stretched from its lowest value,
+    and what lies within 1e-5 of that, to its highest.
+
+    SEAM's inference; as published the lowest pixels come out below 0 (-min / (max - min)): here they are 0.
+    """
+    cam = cam.clamp(min=0)
+    if not cam.shape[0]:
+        return cam
+    lowest, highest = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
+    return ((cam - lowest - _EPS) / (highest - lowest + _EPS)).clamp_(min=0)
+
+
+def fuse_cams(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """maps: (P,h,w) of the present classes at each scale and mirror (mirrored back), before or after ReLU -> (P,*size)
+    in [0,1]: each brought to size (bilinear, corners not aligned), summed, normalised_maps."""
+    total = sum(interpolate(m[None].float(), tuple(size), mode="bilinear", align_corners=False)[0] for m in maps)
+    return normalised_maps(total)
+
+
+@torch.inference_mode()
+def present_class_cam(net: Network, image: np.ndarray, keys: Tensor, scales: Sequence[float], size=None) -> Tensor:
+    """image (H,W,3) uint8 RGB, keys (P,) its foreground classes from 0, P > 0 -> (P,H,W) in [0,1], or of `size`.
+
+    net: a CAMNet, whose maps before ReLU are taken, or a SEAMNet, whose revised maps are. SEAM's inference.
+    """
+    maps = []
+    for scale in scales:
+        _, cam = net.cam(mirrored_batch([image], scale).to(net.device), keys)
+        maps += [cam[0], cam[1].flip(-1)]
+    return fuse_cams(maps, size or image.shape[:2])

@@ -18,7 +18,8 @@ _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-
 
 
 def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -> int:
-    """passes: flag -> module with run(args, failures); parse() -> args, which are kept in RESULT_DIR/args_file.
+    """passes: flag -> module with run(args, failures), or module:function; parse() -> args, which are kept in
+    RESULT_DIR/args_file.
 
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
@@ -30,9 +31,9 @@ def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -
             require_writable(args.result_dir)
             write_json(args.result_dir / args_file, {"args": _plain(args), "versions": versions()})
         failures = Failures(args.result_dir / "failed.csv")
-        for name, module in passes.items():
+        for name, target in passes.items():
             if getattr(args, name):
-                _run_pass(name.removesuffix("_pass"), importlib.import_module(module), args, failures)
+                _run_pass(name.removesuffix("_pass"), target, args, failures)
         return failures.close()
     except InputError as e:
         if is_main():
@@ -43,12 +44,14 @@ def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -
         return 130
 
 
-def _run_pass(name: str, step, args: argparse.Namespace, failures: Failures) -> None:
+def _run_pass(name: str, target: str, args: argparse.Namespace, failures: Failures) -> None:
     """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES."""
+    module, _, function = target.partition(":")
+    step = importlib.import_module(module)
     if not is_main() and not getattr(step, "SEVERAL_PROCESSES", False):
         return
     started = time.perf_counter()
-    step.run(args, failures)
+    getattr(step, function or "run")(args, failures)
     if is_main():
         print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
 

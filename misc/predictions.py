@@ -2,7 +2,8 @@
 
     .png .bmp .tif   a label map: palette or gray, values as stored
     .npy             a label map; or, pickled as IRN, SEAM and HFPL do, {class: cam} or {"keys", "cam", "high_res"}
-    .npz             CAMs: arrays keys (P,) and high_res or cam (P,H,W); or an array a class, named by its number
+    .npz             CAMs: arrays keys (P,) and high_res or cam (P,H,W), times the number scale where there is one; or
+                     an array a class, named by its number
 
 Pickles are programs that a reader runs. Here they are read by one that can do nothing but build dictionaries, lists,
 numbers and arrays.
@@ -97,6 +98,8 @@ def _to_cams(held: Mapping, first_label: int) -> Cams:
     else:
         keys, maps = np.array([int(key) for key in held], np.int64), list(held.values())
     scores = np.asarray(maps, np.float32)
+    if "keys" in held and "scale" in held:
+        scores *= np.float32(held["scale"])
     if not keys.size:
         return Cams(np.zeros(0, np.int64), np.zeros((0, 0, 0), np.float32))
     if scores.ndim != 3 or len(scores) != keys.size or keys.dtype.kind not in "ui" or np.unique(keys).size < keys.size:

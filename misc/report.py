@@ -204,7 +204,7 @@ def _numbers(scores: Mapping) -> dict[str, float]:
     found = {
         **scores,
         "best_threshold": scores.get("best_threshold", _part(scores, "threshold_sweep").get("best_threshold")),
-        "contour_f": _part(scores, "contour", "void_left_out").get("mean_f"),
+        "contour_f": scores.get("contour_f", _part(scores, "contour", "void_left_out").get("mean_f")),
     }
     return {key: value for key, value in found.items() if _is_number(value)}
 

@@ -1,6 +1,6 @@
 """Files that are whole or absent, and that know what they were made from.
 
-Every PNG written here carries a fingerprint of its input and of the settings behind it. A run that starts again keeps a
+Every PNG and NPZ written here carries a fingerprint of its input and of the settings behind it. A run that starts again keeps a
 file whose fingerprint is the one it would write, and makes every other one anew: killed runs continue, and no result of
 another image, network or flag is ever taken for this one's.
 """
@@ -8,6 +8,7 @@ another image, network or flag is ever taken for this one's.
 import csv
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,12 +72,31 @@ def write_png(path: Path, array: np.ndarray, made_from: str = "") -> None:
 
 
 def is_current(path: Path, made_from: str) -> bool:
-    """Whether path is a PNG with this fingerprint. Reads its header alone."""
+    """Whether path is a PNG or NPZ with this fingerprint. Reads that alone."""
     try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as npz:
+                return str(npz[_KEY.lower()]) == made_from
         with Image.open(path) as image:
             return image.info.get(_KEY) == made_from
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, KeyError, zipfile.BadZipFile):
         return False
+
+
+def write_npz(path: Path, made_from: str, **arrays: np.ndarray) -> None:
+    """Writes arrays to path, compressed, with the fingerprint made_from, atomically."""
+    with replacing(path) as part, part.open("wb") as f:
+        np.savez_compressed(f, **arrays, **{_KEY.lower(): np.array(made_from)})
+
+
+def write_cams(path: Path, keys: np.ndarray, cam: np.ndarray, made_from: str = "") -> None:
+    """keys (P,), cam (P,H,W) in [0,1] -> an .npz that misc/predictions.py reads: keys, cam uint8 and scale 1/255.
+
+    A value is off by 1/510 at most; 0 and 1 are exact.
+    """
+    levels = np.rint(np.clip(cam, 0, 1) * np.float32(255)).astype(np.uint8)
+    write_npz(path, made_from, keys=np.asarray(keys, np.uint8 if max(keys, default=0) < 256 else np.uint16), cam=levels,
+              scale=np.float32(1 / 255))  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:

@@ -213,6 +213,7 @@ class _Loop:
 
     def save(self) -> None:
         if self.processes.rank == 0:
+            self.write_rows()
             state = {
                 "step": self.step,
                 "net": self.task.net.state_dict(),

@@ -25,10 +25,13 @@ class CAMNet(Network):
         """img (N,3,H,W) RGB in 0..255, uint8 or float -> features (N,D,h,w)."""
         return self.backbone(self.normalised(img))
 
-    def cam(self, img: Tensor) -> tuple[Tensor, Tensor]:
-        """img (N,3,H,W) RGB in 0..255 -> logits (N,K) and cam (N,K,h,w) before ReLU; logits are its spatial mean."""
+    def cam(self, img: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """img (N,3,H,W) RGB in 0..255 -> logits (N,K) and cam (N,K,h,w) before ReLU; logits are its spatial mean.
+
+        With keys (P,), class ids, maps (N,P,h,w) of these classes only.
+        """
         cam = self.classifier(self.features(img))
-        return cam.mean((2, 3)), cam
+        return cam.mean((2, 3)), cam if keys is None else cam[:, keys]
 
     def logits(self, features: Tensor) -> Tensor:
         """features (N,D,h,w) -> logits (N,K): cam's logits without the maps (pooling and classifier commute)."""

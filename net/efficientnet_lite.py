@@ -83,7 +83,7 @@ class EfficientNetLite(nn.Module):
     """
 
     early_layers = ("stem", "blocks.0")  # strides up to 2
-    cam_fixed = ("stem", *(f"blocks.{i}" for i in range(5)))  # strides up to 8
+    cam_fixed: tuple[str, ...]  # all up to stride 16
     cam_fixes_statistics = True
 
     def __init__(self, name: str, stride: int):
@@ -108,6 +108,7 @@ class EfficientNetLite(nn.Module):
             dims.append(c_out)
         self._tap_ends = tuple(ends[i] for i in _TAP_STAGES)
         self.tap_dims = (*(dims[i] for i in _TAP_STAGES), FEATURE_DIM)
+        self.cam_fixed = ("stem", *(f"blocks.{i}" for i in range(self._tap_ends[-1])))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(*_conv_bn(c_in, FEATURE_DIM), nn.ReLU6(inplace=True))
 

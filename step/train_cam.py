@@ -36,7 +36,7 @@ from misc.device import pick_device
 from misc.distributed import launched, together
 from misc.images import find_images, read_image
 from misc.localization import read_boxes
-from misc.losses import multilabel_soft_margin, pos_weight_for
+from misc.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
 from misc.overview import cam_overlay
 from misc.store import read_json, write_json
 from misc.training import Group, Length, Optimization, describe_identity, fit
@@ -52,13 +52,14 @@ _PANELS = 4
 class TrainCamRecipe:
     """See the flags --cam_<field> for what each is. num_steps 0: num_epoches decides."""
 
-    crop_size: int = 224
+    layout: str = "imagenet"
+    crop_size: int = 320
     batch_size: int = 32
-    num_epoches: float = 5
+    num_epoches: float = 2.5
     num_steps: int = 0
     optimizer: str = "sgd"
-    learning_rate: float = 0.01
-    head_factor: float = 10.0
+    learning_rate: float = 0.002
+    head_factor: float = 50.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
     schedule: str = "cosine"
@@ -70,17 +71,19 @@ class TrainCamRecipe:
     augment: str = "resized_crop"
     jitter: float = 0.3
     erasing: float = 0.25
+    fsl_weight: float = 0.0
 
 
 TRAIN_CAM_RECIPES = {
     "default": TrainCamRecipe(),
     # generatePGT; its momentum, 0.0001 by a mistake, is one flag away
     "published": TrainCamRecipe(
+        layout="cam",
         crop_size=256,
         batch_size=8,
         num_steps=20000,
         learning_rate=0.1,
-        weight_decay=1e-4,
+        head_factor=10.0,
         schedule="poly",
         warm_up=0.0,
         clip=0.0,
@@ -138,7 +141,7 @@ def build(args, data: LabelledImages, recipe: TrainCamRecipe) -> Network:
     """The network as training finds it: what is fixed is so only where there are weights worth keeping."""
     head = "softmax" if loss_name(recipe, data) == "cross_entropy" else "sigmoid"
     name = args.cam_network or DEFAULT_NETWORK
-    network = net.build(name, len(data.class_names), head=head, class_names=data.class_names)
+    network = net.build(name, len(data.class_names), layout=recipe.layout, head=head, class_names=data.class_names)
     nn.init.normal_(network.classifier.weight, std=0.01)
     if args.cam_init_weights or not args.no_pretrained:
         load_backbone(network, args.cam_init_weights, not args.quiet)
@@ -185,10 +188,16 @@ class CamTask:
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
-        logits = self.net(image)[0].float()
+        logits, cam = self.net(image)
         if self.kind == "cross_entropy":
-            return {"loss": F.cross_entropy(logits, label, label_smoothing=self.recipe.label_smoothing)}
-        return {"loss": multilabel_soft_margin(logits, label, self.pos_weight)}
+            cls = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing)
+        else:
+            cls = multilabel_soft_margin(logits, label, self.pos_weight)
+        if not self.recipe.fsl_weight:
+            return {"loss": cls}
+        score = with_background(max_norm(cam) * label[..., None, None])
+        fsl = feature_similarity_loss(image / 255, score)
+        return {"loss": cls + self.recipe.fsl_weight * fsl, "cls": cls, "fsl": fsl}
 
     def validate(self, network: Network) -> dict[str, float]:
         """top1 or map of the validation images; max_box_acc and max_f of their maps, where boxes or masks are given."""

@@ -5,14 +5,17 @@ import pytest
 from PIL import Image
 
 from misc.errors import InputError
+from misc.predictions import read_prediction
 from misc.store import (
     fingerprint,
     is_current,
     read_json,
     replacing,
     require_writable,
+    write_cams,
     write_csv,
     write_json,
+    write_npz,
     write_png,
 )
 
@@ -77,3 +80,33 @@ def test_json_that_is_none(tmp_path):
 def test_csv(tmp_path):
     write_csv(tmp_path / "a.csv", ("file", "reason"), [("ä, b.jpg", "bad")])
     assert (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines() == ["file,reason", '"ä, b.jpg",bad']
+
+
+def test_cams_round_trip_with_the_loss_that_is_stated(tmp_path):
+    cam = np.random.default_rng(0).random((3, 7, 5)).astype(np.float32)
+    cam[:, 0, 0], cam[:, 1, 1] = 0, 1
+    path = tmp_path / "a.npz"
+    write_cams(path, np.array([2, 5, 19]), cam, "made from this")
+    held = read_prediction(path)
+    assert held.labels.tolist() == [3, 6, 20] and np.abs(held.scores - cam).max() <= 1 / 510 + 1e-6
+    assert not held.scores[:, 0, 0].any() and (held.scores[:, 1, 1] == 1).all()
+    assert is_current(path, "made from this") and not is_current(path, "made from that")
+    first = path.read_bytes()
+    write_cams(path, np.array([2, 5, 19]), cam, "made from this")
+    assert path.read_bytes() == first
+
+
+def test_cams_of_no_class_and_of_many(tmp_path):
+    write_cams(tmp_path / "none.npz", np.zeros(0, int), np.zeros((0, 4, 4)))
+    assert not read_prediction(tmp_path / "none.npz").labels.size
+    write_cams(tmp_path / "many.npz", np.array([300]), np.zeros((1, 2, 2)))
+    assert read_prediction(tmp_path / "many.npz").labels.tolist() == [301]
+
+
+def test_an_npz_that_is_cut_or_has_no_fingerprint_is_not_current(tmp_path):
+    path = tmp_path / "a.npz"
+    write_npz(path, "x", a=np.arange(1000))
+    path.write_bytes(path.read_bytes()[:-60])
+    assert not is_current(path, "x") and not is_current(tmp_path / "absent.npz", "x")
+    np.savez(path, a=np.arange(3))
+    assert not is_current(path, "")

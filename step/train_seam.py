@@ -1,0 +1,162 @@
+"""Images with image-level labels -> a SEAM network, with HFPL's two losses.
+
+    python run_voc.py --seam_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params
+    python run_voc.py --method seam        without importance sampling and feature similarity
+    python run_voc.py --method plain       a CAM network without SEAM, to compare with
+
+Reads   the training images of the set (step/seg_set.py) and their classes; weights to start from (net/weights.py)
+Writes  RESULT_DIR/ckpt/seam.pth, weights and facts alone; train_seam.csv; states to go on from
+Paper   SEAM (CVPR 2020); HFPL (WACV 2024), whose recipe is the default
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import net
+from data.labelled import LabelledImages, describe
+from misc.args import from_flags
+from misc.augment import color_jitter, random_crop, random_flip, random_resize_long
+from misc.device import pick_device
+from misc.distributed import launched, together
+from misc.errors import InputError
+from misc.images import read_image
+from misc.losses import SEAMWeights, multilabel_soft_margin, seam_loss
+from misc.training import Group, Length, Optimization, describe_identity, fit
+from net import Network, SEAMNet
+from net.for_training import for_training
+from net.network import parameter_groups, resized
+from net.weights import load_backbone, save_checkpoint
+from step.seg_set import open_train
+
+SEVERAL_PROCESSES = True
+
+
+@dataclass(frozen=True)
+class SeamRecipe:
+    """See the flags --seam_<field> for what each is."""
+
+    network: str
+    fix_norms: bool
+    crop_size: int
+    long_side: list[int]
+    view_scale: float
+    batch_size: int
+    num_epoches: float
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    head_factor: float
+    jitter: float
+    hue: float
+
+
+def run(args, failures) -> None:
+    recipe = SeamRecipe(**{f.name: getattr(args, f"seam_{f.name}") for f in fields(SeamRecipe)})
+    weights = loss_weights(args)
+    data = open_train(args).images
+    main = launched().rank == 0
+    if main:
+        print(describe(data), flush=True)
+    with together(pick_device(args.device)) as (processes, device):
+        torch.manual_seed(args.seed)
+        network = build(args, recipe, data.class_names).to(device, memory_format=torch.channels_last)
+        task = SeamTask(network, data, recipe, weights)
+        how = Optimization(learning_rate=recipe.learning_rate, momentum=recipe.momentum,
+                           weight_decay=recipe.weight_decay, accumulate=args.accumulate)  # fmt: skip
+        steps = max(1, round(recipe.num_epoches * len(data) / recipe.batch_size))
+        length = Length(len(data), recipe.batch_size, steps, args.seed, args.state_steps)
+        identity = describe_identity(how, length, **asdict(recipe), method=args.method, losses=weights,
+                                     weights=str(args.seam_weights), classes=data.class_names)  # fmt: skip
+        ckpt = args.result_dir / "ckpt"
+        fit(task, how, length, ckpt / "train_seam", args.result_dir / "train_seam.csv", identity, device, processes,
+            args.resume, args.num_workers, args.quiet)  # fmt: skip
+    if main:
+        save_checkpoint(ckpt / "seam.pth", network)
+        print(f"train_seam: {ckpt / 'seam.pth'}", flush=True)
+
+
+def loss_weights(args) -> SEAMWeights | None:
+    """None for a CAM network without SEAM."""
+    if args.method == "plain":
+        return None
+    weights = from_flags(SEAMWeights(), args, "")
+    return weights if args.method == "hfpl" else SEAMWeights(isl_weight=0, fsl_weight=0)
+
+
+def build(args, recipe: SeamRecipe, class_names: tuple[str, ...]) -> Network:
+    """The network as training finds it; either kind has the same layers fixed."""
+    if recipe.network not in net.NETWORKS:
+        raise InputError(f"--seam_network {recipe.network}: unknown, choose one of {', '.join(net.NETWORKS)}")
+    if recipe.network == "resnet38" and args.seam_weights is None:
+        raise InputError(
+            "--seam_network resnet38 starts from --seam_weights FILE, ilsvrc-cls_rna-a1_cls1000_ep-0001.params or a "
+            ".pth; or take --seam_network resnet50, whose ImageNet weights come with torchvision"
+        )
+    head = "sigmoid" if args.method == "plain" else "seam"
+    network = net.build(recipe.network, len(class_names), head=head, class_names=class_names)
+    load_backbone(network, args.seam_weights, not args.quiet)
+    if head == "sigmoid":
+        nn.init.xavier_uniform_(network.classifier.weight)
+    network.fix(network.backbone.early_layers, norms=recipe.fix_norms)
+    return network
+
+
+class SeamTask:
+    """See misc.training.Task. weights None: classification alone, by a CAM network."""
+
+    def __init__(self, network: Network, data: LabelledImages, recipe: SeamRecipe, weights: SEAMWeights | None):
+        self.net, self.data, self.recipe, self.weights = network, data, recipe, weights
+        self._twin = for_training(network)
+        backbone, biases, new, new_biases = parameter_groups(network)
+        head = recipe.head_factor
+        self.groups = [
+            Group(backbone),
+            Group(biases, 2, decays=False),
+            Group(new, head),
+            Group(new_biases, 2 * head, decays=False),
+        ]
+        self.fill = tuple(255 * value for value in network.facts.mean)
+        cv2.setNumThreads(1)  # the reading threads are the parallelism
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            image = read_image(self.data.files[index])
+        except OSError as e:
+            raise OSError(f"{self.data.files[index]}: {e}") from e
+        return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
+
+    def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """image (N,3,H,W) uint8, label (N,K)."""
+        twin = self._twin.train(self.net.training)
+        if self.weights is None:
+            return {"loss": multilabel_soft_margin(twin(image)[0], label)}
+        parts = two_view_loss(twin, image, label, self.weights, self.recipe.view_scale)
+        return {"loss": parts.pop("total"), **parts}
+
+    def validate(self, network: Network) -> dict[str, float]:
+        """Nothing: maps are scored where all scales make them, by eval_cam."""
+        return {}
+
+
+def two_view_loss(
+    network: SEAMNet, image: Tensor, label: Tensor, weights: SEAMWeights, scale: float
+) -> dict[str, Tensor]:
+    """image (N,3,H,W) uint8, label (N,K) -> seam_loss of the image and of the image at this scale."""
+    size = tuple(image.shape[2:])
+    sizes = size, tuple(int(side * scale) for side in size)
+    first = network.grid(image)
+    second = network.grid(resized(image.float(), sizes[1]))
+    return seam_loss((*first, first[0]), second, image / 255, label, weights, sizes=sizes)
+
+
+def augmented(image: np.ndarray, recipe: SeamRecipe, fill, rng: np.random.Generator) -> np.ndarray:
+    """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
+    image = random_resize_long(image, *recipe.long_side, rng)
+    image = random_flip([image], rng)[0]
+    if recipe.jitter or recipe.hue:
+        image = color_jitter(image, recipe.jitter, recipe.hue, rng)
+    return np.ascontiguousarray(random_crop([image], recipe.crop_size, [fill], rng)[0])

@@ -1,0 +1,152 @@
+"""Training the CAM network on real pictures, by the commands that users give."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import net
+from misc.store import read_json
+from net.weights import read_checkpoint
+from run_sample import PASSES, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+OFF = [f for name in PASSES if name != "export" for f in (f"--{name}", str(name == "train_cam_pass"))]
+SMALL = "--cam_network efficientnet_lite0 --cam_crop_size 64 --cam_batch_size 4 --cam_learning_rate 0.003".split()
+
+
+@pytest.fixture
+def classes(tmp_path, photographs):
+    """Two classes of six pictures each, cut from photographs."""
+    for name, picture in (("cat", photographs.cat), ("rocket", photographs.rocket)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(6):
+            part = picture[10 * i : 10 * i + 200, 15 * i : 15 * i + 220]
+            Image.fromarray(part).resize((80, 72)).save(tmp_path / "data" / name / f"{name}{i}.png")
+    return tmp_path / "data"
+
+
+def command(data, result, *flags, torchrun=0):
+    start = [sys.executable]
+    if torchrun:
+        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(torchrun), "--master-port", "29517"]
+    return [*start, "run_sample.py", *OFF, *SMALL, "--cls_dataset_dir", str(data), "--result_dir", str(result),
+            "--device", "cpu", *map(str, flags)]  # fmt: skip
+
+
+def run(data, result, *flags, torchrun=0):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command(data, result, *flags, torchrun=torchrun), cwd=ROOT, capture_output=True, text=True,
+                          env=environment, check=False)  # fmt: skip
+
+
+def weights(result):
+    return read_checkpoint(result / "ckpt" / "cam.pth").state_dict()
+
+
+def test_it_learns_and_make_cam_uses_it(classes, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,x0,y0,x1,y1\n" + "".join(f"cat{i}.png,5,5,70,70\n" for i in range(6)))
+    done = run(classes, tmp_path / "r", "--cam_num_steps", 9, "--cam_ema", 0, "--cls_val_dir", classes, "--cls_val_boxes", boxes,
+               "--make_cam_pass", "True", "--sal_dataset_dir", classes)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "images          12" in done.stdout and f"weights of {tmp_path / 'r' / 'ckpt' / 'cam.pth'}" in done.stdout
+    scores = read_json(tmp_path / "r" / "metrics.json")["train_cam"]
+    assert scores["top1"] == 1.0 and set(scores) == {"top1", "max_box_acc", "images_per_s"}
+    assert len(list((tmp_path / "r" / "cam").glob("*.png"))) == 12
+    trained = read_checkpoint(tmp_path / "r" / "ckpt" / "cam.pth")
+    assert trained.facts.class_names == ("cat", "rocket") and trained.facts.head == "softmax"
+    assert (tmp_path / "r" / "ckpt" / "cam_best.pth").is_file()
+    header = (tmp_path / "r" / "train.csv").read_text().splitlines()[0]
+    assert header == "step,epoch,loss,lr,images_per_s,top1,max_box_acc"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(classes, tmp_path):
+    flags = ("--cam_num_steps", 6, "--state_steps", 1)
+    assert run(classes, tmp_path / "whole", *flags).returncode == 0
+    states = tmp_path / "killed" / "ckpt" / "train_cam"
+    process = subprocess.Popen(command(classes, tmp_path / "killed", *flags), cwd=ROOT, stdout=subprocess.DEVNULL,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    while not list(states.glob("step_[23].pth")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "ckpt" / "cam.pth").exists()
+    assert run(classes, tmp_path / "killed", *flags).returncode == 0
+    whole, killed = (weights(tmp_path / name) for name in ("whole", "killed"))
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+
+
+def test_two_processes_make_the_step_of_one(classes, tmp_path):
+    """SGD without momentum or decay: what a step moves is the gradient."""
+    flags = "--cam_num_steps 1 --cam_momentum 0 --cam_weight_decay 0 --cam_ema 0 --cam_clip 0 --cam_warm_up 0".split()
+    one = run(classes, tmp_path / "one", *flags)
+    two = run(classes, tmp_path / "two", *flags, torchrun=2)
+    assert one.returncode == two.returncode == 0, two.stderr
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
+    start = net.build("efficientnet_lite0", 2, layout="imagenet", head="softmax")
+    net.weights.load_backbone(start, None)
+    for key, value in start.state_dict().items():
+        if key.startswith("backbone.") and "num_batches" not in key:
+            change = (a[key] - value).abs().max()
+            assert (a[key] - b[key]).abs().max() <= 1e-5 * max(change, 1e-2), key
+    assert two.stdout.count("images          12") == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags", "message"),
+    [
+        (lambda d: (d / "dog").mkdir(), (), "dog"),
+        (lambda d: (d / "cat" / "cat0.png").write_bytes(b"not a picture"), (), "cat0.png"),
+        (lambda d: None, ("--cls_val_dir", "{val}"), "bird"),
+        (lambda d: None, ("--cam_init_weights", "{other}"), "it is of a resnet50, and a efficientnet_lite0 is wanted"),
+        (lambda d: None, ("--cls_dataset_dir", "nowhere"), "nowhere"),
+        (lambda d: None, ("--cls_val_boxes", "no.csv"), "no.csv"),
+        (
+            lambda d: (d / "labels.csv").write_text("file,label\ncat/absent.png,cat\n"),
+            ("--cls_layout", "csv"),
+            "absent",
+        ),
+        (lambda d: None, ("--cam_batch_size", "1", "--accumulate", "2"), "cannot be shared by 2"),
+    ],
+)
+def test_bad_input_is_one_clear_line(spoil, flags, message, classes, tmp_path, capsys):
+    from misc.passes import run_passes
+    from net.weights import save_checkpoint
+
+    val = tmp_path / "val" / "bird"
+    val.mkdir(parents=True)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(val / "a.png")
+    other = tmp_path / "other.pth"
+    if "{other}" in flags:
+        save_checkpoint(other, net.build("resnet50", 2))
+    spoil(classes)
+    given = [f.format(val=val.parent, other=other) for f in flags]
+    argv = [*OFF, *SMALL, "--cls_dataset_dir", str(classes), "--result_dir", str(tmp_path / "r"), *given]
+    assert run_passes(PASSES, lambda: parse([*argv, "--cam_num_steps", "1"])) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and message in error[0], error
+
+
+def test_a_disk_without_space(classes, tmp_path, capsys, monkeypatch):
+    import misc.checkpoint
+    import net.weights
+    from misc.passes import run_passes
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(net.weights.torch, "save", full)
+    argv = [*OFF, *SMALL, "--cls_dataset_dir", str(classes), "--result_dir", str(tmp_path / "r")]
+    assert run_passes(PASSES, lambda: parse([*argv, "--cam_num_steps", "1"])) == 2
+    error = capsys.readouterr().err
+    assert "cam.pth: No space left on device" in error and misc.checkpoint.last_state(tmp_path / "r") is None
