@@ -106,8 +106,8 @@ def relevant_classes(weight: Tensor, share: float = SHARE) -> Tensor:
 
 
 def normalised_maps(cam: Tensor) -> Tensor:
-    """cam (P,H,W), sums over scales -> [0,1]: negative values are 0, then each class is stretched from its lowest value,
-    and what lies within 1e-5 of that, to its highest.
+    """cam (P,H,W), sums over scales -> [0,1]: negative values are 0, then each class is stretched from its lowest value
+    + 1e-5 to its highest.
 
     SEAM's inference; as published the lowest pixels come out below 0 (-min / (max - min)): here they are 0.
     """

@@ -163,6 +163,20 @@ TOY = {
     "seam_num_epoches": 4,
     "fsl_sigma": 1.5,
     "cam_scales": [1.0, 2.0],
+    "aff_crop_size": 160,
+    "aff_long_side": [176, 256],
+    "aff_num_epoches": 3,
+    "aff_learning_rate": 0.01,
+    "sem_seg_scale": 2.0,
+    "sem_seg_alpha": 1.0,
+    "seg_fix_norms": True,
+    "seg_norm_momentum": 0.1,
+    "seg_crop_size": 192,
+    "seg_scale": [1.5, 2.25],
+    "seg_batch_size": 8,
+    "seg_num_steps": 150,
+    "seg_learning_rate": 0.005,
+    "seg_scales": [1.5, 2.0],
 }
 
 

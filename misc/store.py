@@ -1,8 +1,8 @@
 """Files that are whole or absent, and that know what they were made from.
 
-Every PNG and NPZ written here carries a fingerprint of its input and of the settings behind it. A run that starts again keeps a
-file whose fingerprint is the one it would write, and makes every other one anew: killed runs continue, and no result of
-another image, network or flag is ever taken for this one's.
+Every PNG and NPZ written here carries a fingerprint of its input and of the settings behind it. A run that starts again
+keeps a file whose fingerprint is the one it would write, and makes every other one anew: killed runs continue, and no
+result of another image, network or flag is ever taken for this one's.
 """
 
 import csv

@@ -1,8 +1,8 @@
 """Class activation maps -> CRF maps with much and with little background, for the labels of AffinityNet.
 
 Reads   the images of the set (step/seg_set.py); RESULT_DIR/cam/<name>.npz
-Writes  RESULT_DIR/crf_la/<name>.npz and crf_ha: keys (P+1,), labels, background 0 first; cam (P+1,H,W) uint8, marginals;
-        scale: cam * scale is in [0,1]
+Writes  RESULT_DIR/crf_la/<name>.npz and crf_ha: keys (P+1,), labels, background 0 first; cam (P+1,H,W) uint8,
+        marginals; scale: cam * scale is in [0,1]
 Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
 """
 
@@ -83,7 +83,7 @@ def _cams_of(path: Path, size: tuple[int, int]) -> Cams:
     return cams
 
 
-def crf_map(image: np.ndarray, cam: np.ndarray, alpha: float, params: CRFParams, max_side: int = 1 << 30):
+def crf_map(image: np.ndarray, cam: np.ndarray, alpha: float, params: CRFParams, max_side: int = 1 << 30) -> np.ndarray:
     """image (H,W,3) uint8 RGB, cam (P,H,W) in [0,1] of its classes -> marginals (P+1,H,W), background first.
 
     Background scores (1 - max cam)^alpha. Of a longer side than max_side the CRF sees a smaller copy. P = 0: all

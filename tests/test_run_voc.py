@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +24,17 @@ from misc.passes import run_passes
 from misc.predictions import read_prediction
 from misc.seg_args import PASSES
 from net.weights import save_checkpoint
+from step.seg_set import open_all, open_eval, open_train
 
 torch.set_num_threads(1)
 SPEC = DATASETS["coco14"]
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_HALF = ("train_seam_pass", "make_cam_pass", "make_crf_pass", "eval_cam_pass", "report_pass")
-FAST = """--seam_network efficientnet_lite0 --seam_crop_size 64 --seam_long_side 64 96 --seam_view_scale 0.5
-    --seam_batch_size 4 --seam_num_epoches 1 --cam_scales 1 --crf_num_iter 2 --tensorboard False --device cpu
-    --quiet""".split()
+FAST = [
+    *("--seam_network", "efficientnet_lite0", "--seam_crop_size", "64", "--seam_long_side", "64", "96"),
+    *("--seam_view_scale", "0.5", "--seam_batch_size", "4", "--seam_num_epoches", "1", "--cam_scales", "1"),
+    *("--crf_num_iter", "2", "--tensorboard", "False", "--device", "cpu", "--quiet"),
+]
 
 
 def run(*argv, passes=FIRST_HALF, script=run_voc):
@@ -163,8 +167,6 @@ def test_the_baselines(method, data, tmp_path):
 
 
 def test_damaged_images_and_maps_are_listed_and_the_rest_is_done(data, untrained, tmp_path):
-    import shutil
-
     own = tmp_path / "set"
     shutil.copytree(data, own)
     result = tmp_path / "r"
@@ -201,8 +203,6 @@ def test_images_of_no_class_have_empty_maps_and_background_labels(tmp_path, untr
 def test_more_images_of_another_set(shared, tmp_path, capsys):
     voc, coco = shared("data", "VOCdevkit", "VOC2012"), shared("data", "coco128")
     args = run_voc.parse(["--voc12_root", str(voc), "--extra_data_dir", str(coco), "--limit", "5"])
-    from step.seg_set import open_all, open_eval, open_train
-
     train = open_train(args)
     assert len([f for f in train.images.files if voc in f.parents]) == 5 and train.images.labels.any(axis=1).all()
     added = [i for i, f in enumerate(train.images.files) if coco in f.parents]

@@ -66,8 +66,14 @@ def test_parts_of_a_step_are_its_images(parts):
     assert places == list(range(28, 35))
 
 
-@pytest.mark.parametrize("how", [Optimization(learning_rate=0.05), Optimization("adamw", 0.01, ema=0.9, clip=0.5),
-                                 Optimization(learning_rate=0.05, accumulate=2, warm_up=0.3, schedule="cosine")])  # fmt: skip
+HOWS = (
+    Optimization(learning_rate=0.05),
+    Optimization("adamw", 0.01, ema=0.9, clip=0.5),
+    Optimization(learning_rate=0.05, accumulate=2, warm_up=0.3, schedule="cosine"),
+)
+
+
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("stop", [1, 4, 7])
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(how, stop, tmp_path):
     whole, scores = train(tmp_path / "whole", how=how)
@@ -131,7 +137,8 @@ def test_a_full_disk_keeps_the_states_that_are_there(tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(misc.checkpoint, "_write", full)
     weights, _ = train(tmp_path / "full")
-    assert same(whole, weights) and "No space left" in capsys.readouterr().err
+    assert same(whole, weights)
+    assert "No space left" in capsys.readouterr().err
     assert {p.name for p in (tmp_path / "full" / "states").iterdir()} == {"step_8.pth", "step_9.pth"}
 
 

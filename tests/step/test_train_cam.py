@@ -19,7 +19,16 @@ from run_sample import PASSES, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 OFF = [f for name in PASSES if name != "export" for f in (f"--{name}", str(name == "train_cam_pass"))]
-SMALL = "--cam_network efficientnet_lite0 --cam_crop_size 64 --cam_batch_size 4 --cam_learning_rate 0.003".split()
+SMALL = [
+    "--cam_network",
+    "efficientnet_lite0",
+    "--cam_crop_size",
+    "64",
+    "--cam_batch_size",
+    "4",
+    "--cam_learning_rate",
+    "0.003",
+]
 
 
 @pytest.fixture
@@ -54,10 +63,11 @@ def weights(result):
 def test_it_learns_and_make_cam_uses_it(classes, tmp_path):
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("file,x0,y0,x1,y1\n" + "".join(f"cat{i}.png,5,5,70,70\n" for i in range(6)))
-    done = run(classes, tmp_path / "r", "--cam_num_steps", 9, "--cam_ema", 0, "--cls_val_dir", classes, "--cls_val_boxes", boxes,
-               "--make_cam_pass", "True", "--sal_dataset_dir", classes)  # fmt: skip
+    done = run(classes, tmp_path / "r", "--cam_num_steps", 9, "--cam_ema", 0, "--cls_val_dir", classes,
+               "--cls_val_boxes", boxes, "--make_cam_pass", "True", "--sal_dataset_dir", classes)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "images          12" in done.stdout and f"weights of {tmp_path / 'r' / 'ckpt' / 'cam.pth'}" in done.stdout
+    assert "images          12" in done.stdout
+    assert f"weights of {tmp_path / 'r' / 'ckpt' / 'cam.pth'}" in done.stdout
     scores = read_json(tmp_path / "r" / "metrics.json")["train_cam"]
     assert scores["top1"] == 1.0 and set(scores) == {"top1", "max_box_acc", "images_per_s"}
     assert len(list((tmp_path / "r" / "cam").glob("*.png"))) == 12
@@ -88,7 +98,20 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(classes, tmp_path):
 
 def test_two_processes_make_the_step_of_one(classes, tmp_path):
     """SGD without momentum or decay: what a step moves is the gradient."""
-    flags = "--cam_num_steps 1 --cam_momentum 0 --cam_weight_decay 0 --cam_ema 0 --cam_clip 0 --cam_warm_up 0".split()
+    flags = [
+        "--cam_num_steps",
+        "1",
+        "--cam_momentum",
+        "0",
+        "--cam_weight_decay",
+        "0",
+        "--cam_ema",
+        "0",
+        "--cam_clip",
+        "0",
+        "--cam_warm_up",
+        "0",
+    ]
     one = run(classes, tmp_path / "one", *flags)
     two = run(classes, tmp_path / "two", *flags, torchrun=2)
     assert one.returncode == two.returncode == 0, two.stderr
