@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,9 +46,17 @@ def together(device: "torch.device") -> Iterator[tuple[Processes, "torch.device"
         device = torch.device("cuda", device.index if processes.count == 1 else processes.local_rank)
         torch.cuda.set_device(device)
     if processes.count > 1:
-        dist.init_process_group("nccl" if on_cuda else "gloo")
+        # the others wait while the first one validates
+        dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timedelta(hours=4))
     try:
         yield processes, device
     finally:
         if processes.count > 1:
             dist.destroy_process_group()
+
+
+def wait_for_all(processes: Processes) -> None:
+    if processes.count > 1:
+        import torch.distributed as dist
+
+        dist.barrier()

@@ -168,6 +168,7 @@ TOY = {
     "aff_num_epoches": 3,
     "aff_learning_rate": 0.01,
     "sem_seg_scale": 2.0,
+    "sem_seg_exp_times": 4,
     "sem_seg_alpha": 1.0,
     "seg_fix_norms": True,
     "seg_norm_momentum": 0.1,

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from misc.checkpoint import forget_states, last_state, save_state
 from misc.device import autocast
-from misc.distributed import Processes
+from misc.distributed import Processes, wait_for_all
 from misc.errors import InputError
 from misc.parallel import parallel_map, shows_progress
 from misc.schedule import cosine, poly, warm_up
@@ -157,9 +157,11 @@ def fit(
     """
     if not resume and processes.rank == 0:
         forget_states(folder)
+    wait_for_all(processes)
     loop = _Loop(task, how, length, folder, csv_path, dict(identity), device, processes)
     loop.resume()
     loop.run(num_workers, quiet, on_epoch)
+    wait_for_all(processes)
     return loop.results
 
 
