@@ -34,6 +34,7 @@ from misc.board import Board
 from misc.classification import ClassScores, MapScores
 from misc.device import pick_device
 from misc.distributed import launched, together
+from misc.errors import InputError
 from misc.images import find_images, read_image
 from misc.localization import read_boxes
 from misc.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
@@ -131,6 +132,8 @@ def run(args, failures) -> None:
 
 
 def open_data(args) -> tuple[LabelledImages, LabelledImages | None]:
+    if args.cls_dataset_dir is None:
+        raise InputError("--train_cam_pass needs --cls_dataset_dir, a folder with a folder of images a class, say")
     data = open_labelled(args.cls_dataset_dir, args.cls_layout, flag="--cls_dataset_dir")
     if args.cls_val_dir is None:
         return data, None
@@ -141,6 +144,8 @@ def build(args, data: LabelledImages, recipe: TrainCamRecipe) -> Network:
     """The network as training finds it: what is fixed is so only where there are weights worth keeping."""
     head = "softmax" if loss_name(recipe, data) == "cross_entropy" else "sigmoid"
     name = args.cam_network or DEFAULT_NETWORK
+    if name not in net.NETWORKS:
+        raise InputError(f"--cam_network {name}: unknown, choose one of {', '.join(net.NETWORKS)}")
     network = net.build(name, len(data.class_names), layout=recipe.layout, head=head, class_names=data.class_names)
     nn.init.normal_(network.classifier.weight, std=0.01)
     if args.cam_init_weights or not args.no_pretrained:

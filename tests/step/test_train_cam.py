@@ -133,6 +133,8 @@ def test_two_processes_make_the_step_of_one(classes, tmp_path):
         (lambda d: None, ("--cls_val_dir", "{val}"), "bird"),
         (lambda d: None, ("--cam_init_weights", "{other}"), "it is of a resnet50, and a efficientnet_lite0 is wanted"),
         (lambda d: None, ("--cls_dataset_dir", "nowhere"), "nowhere"),
+        (lambda d: None, ("--cam_network", "vgg16"), "vgg16"),
+        (lambda d: None, ("--cam_network", "resnet38"), "resnet38"),
         (lambda d: None, ("--cls_val_boxes", "no.csv"), "no.csv"),
         (
             lambda d: (d / "labels.csv").write_text("file,label\ncat/absent.png,cat\n"),
