@@ -30,6 +30,7 @@ from misc.losses import (
     multilabel_soft_margin,
     with_background,
 )
+from net.fixed import Fixed
 from net.for_training import for_training
 from net.network import resized
 from net.weights import load_backbone
@@ -68,7 +69,7 @@ def make_network(name: str) -> net.SEAMNet:
         load_backbone(network, None, False)
     except InputError:
         print(f"random weights: none of {name} at hand")
-    network.fix(network.backbone.early_layers, norms=True)
+    network.fix(Fixed(network.backbone.early_layers, norms=True))
     return network.train()
 
 

@@ -24,6 +24,7 @@ from misc.device import autocast, pick_device
 from misc.images import read_image
 from misc.memory import settle_memory
 from misc.parallel import parallel_map
+from net.for_training import for_training
 from step.train_cam import TRAIN_CAM_RECIPES, augmented
 
 
@@ -70,8 +71,8 @@ def main() -> None:
     device = pick_device(args.device)
     torch.manual_seed(0)
     plain = net.build(args.cam_network, 10, layout="imagenet", head="softmax").to(device)
-    plain.fix(plain.backbone.cam_fixed, statistics=plain.backbone.cam_fixes_statistics)
-    ours = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    plain.fix(plain.backbone.cam_fixed)
+    ours = for_training(copy.deepcopy(plain).to(memory_format=torch.channels_last)).train()
     optimizers = {n: torch.optim.SGD([p for p in n.parameters() if p.requires_grad], 1e-3, 0.9) for n in (plain, ours)}
     with tempfile.TemporaryDirectory() as folder:
         files = write_images(Path(folder))

@@ -70,6 +70,8 @@ DEFAULTS = {
     "seam_learning_rate": 0.01,
     "seam_momentum": 0.9,
     "seam_weight_decay": 5e-4,
+    "seam_warm_up": 0.0,
+    "seam_clip": 0.0,
     "seam_head_factor": 10,
     "seam_jitter": 0.3,
     "seam_hue": 0.1,
@@ -176,7 +178,7 @@ TOY = {
     "seg_scale": [1.5, 2.25],
     "seg_batch_size": 8,
     "seg_num_steps": 150,
-    "seg_learning_rate": 0.005,
+    "seg_learning_rate": 0.002,
     "seg_scales": [1.5, 2.0],
 }
 
@@ -249,6 +251,8 @@ def add_seam_flags(flags: Flags) -> None:
     g.add("seam_learning_rate", positive_float, "of the backbone; biases take twice as much")
     g.add("seam_momentum", fraction, "SGD's momentum (the published code has 0.0005 by a mistake)")
     g.add("seam_weight_decay", nonnegative_float, "weight decay, of biases none")
+    g.add("seam_warm_up", fraction, "share of the steps in which the learning rate rises")
+    g.add("seam_clip", nonnegative_float, "largest norm of the gradient; 0: any")
     g.add("seam_head_factor", positive_float, "the new layers' learning rate is this many times the backbone's")
     g.add("seam_jitter", fraction, "strength of the jitter of brightness, contrast, saturation")
     g.add("seam_hue", fraction, "hue is turned by up to this share of the circle")

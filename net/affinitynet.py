@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.fixed import Fixed
 from net.network import NetFacts, Network, resized
 
 _STRIDE = 8  # of the backbones' first tap
@@ -23,7 +24,7 @@ class AffinityNet(Network):
 
     def __init__(self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = True):
         super().__init__(backbone, facts)
-        self.fix(backbone.early_layers, norms=fix_norms)
+        self.fix(Fixed(backbone.early_layers, norms=fix_norms))
         low, middle, last = backbone.tap_dims
         self.f8_3 = nn.Conv2d(low, 64, 1, bias=False)
         self.f8_4 = nn.Conv2d(middle, 128, 1, bias=False)

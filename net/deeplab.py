@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
+from net.fixed import Fixed
 from net.network import NetFacts, Network, resized
 
 _NORM_MOMENTUM = 3e-4
@@ -54,7 +55,7 @@ class SegNet(Network):
         if facts.head not in HEADS:
             raise ValueError(f"unknown segmentation head {facts.head!r}: choose one of {', '.join(HEADS)}")
         super().__init__(backbone, facts)
-        self.fix(norms=fix_norms)
+        self.fix(Fixed(norms=fix_norms))
         dilation = max(1, _FIELD // backbone.stride)
         self.head = HEADS[facts.head](backbone.tap_dims[-1], facts.num_classes + 1, dilation)
         for module in self.modules():

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torchvision.models import densenet169
 
+from net.fixed import Fixed
+
 FEATURE_DIM = 1664
 
 
@@ -17,8 +19,7 @@ class DenseNet169(nn.Module):
 
     tap_dims = (256, 1280, FEATURE_DIM)
     early_layers = ("features.conv0", "features.norm0")  # stride 2: not trained by generatePGT
-    cam_fixed = (*early_layers, "features.denseblock1")  # where it stops the gradient
-    cam_fixes_statistics = False
+    cam_fixed = Fixed((*early_layers, "features.denseblock1"))  # where it stops the gradient
 
     def __init__(self, layout: str):
         super().__init__()

@@ -2,16 +2,17 @@
 
 A backbone maps normalised (N,3,H,W) to features (N,D,h,w) and has taps(x) -> features at about stride 8, deeper ones,
 and the last; tap_dims, their channels; stride, that of the last; early_layers, the names of its layers at strides up to
-2; cam_fixed, those that the training of a CAM network leaves as they are; cam_fixes_statistics, whether it leaves the
-running statistics of the batch norms.
+2; cam_fixed, what the training of a CAM network leaves as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from net.fixed import Fixed
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -56,13 +57,12 @@ class Network(nn.Module):
         x = (img.float() - self.mean) / self.std
         return x.contiguous(memory_format=memory_format_of(next(self.backbone.parameters())))
 
-    def fix(self, layers: Sequence[str] = (), statistics: bool = False, norms: bool = False) -> None:
-        """What training leaves as it is: these layers of the backbone; statistics, the running statistics of all its
-        batch norms (in training mode too they are used, and not moved); norms, their weights and biases as well."""
-        self._fixed_layers, self._fixed_statistics = tuple(layers), statistics or norms
-        for name in layers:
+    def fix(self, what: Fixed) -> None:
+        """Leaves this of the backbone as it is, from now on."""
+        self._fixed_layers, self._fixed_statistics = what.layers, what.statistics or what.norms
+        for name in what.layers:
             self.backbone.get_submodule(name).requires_grad_(False)
-        if norms:
+        if what.norms:
             for module in self._norms():
                 module.requires_grad_(False)
         self.train(self.training)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.fixed import Fixed
+
 FEATURE_DIM = 4096
 
 
@@ -60,8 +62,7 @@ class ResNet38(nn.Module):
     stride = 8
     tap_dims = (512, 1024, FEATURE_DIM)
     early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # strides up to 2: not trained by SEAM and AffinityNet
-    cam_fixed = early_layers
-    cam_fixes_statistics = True
+    cam_fixed = Fixed(early_layers, norms=True)
 
     def __init__(self):
         super().__init__()

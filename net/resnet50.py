@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from net.fixed import Fixed
+
 FEATURE_DIM = 2048
 
 
@@ -16,8 +18,8 @@ class ResNet50(nn.Module):
     stride = 16
     tap_dims = (512, 1024, FEATURE_DIM)
     early_layers = ("conv1", "bn1")  # strides up to 2: not trained by IRN
-    cam_fixed = ("conv1", "bn1", "layer1", "layer2")  # IRN stops the gradient after layer2
-    cam_fixes_statistics = True
+    # IRN stops the gradient after layer2
+    cam_fixed = Fixed(("conv1", "bn1", "layer1", "layer2"), statistics=True)
 
     def __init__(self, layout: str):
         super().__init__()

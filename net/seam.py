@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.fixed import Fixed
 from net.network import NetFacts, Network, resized
 
 _EPS = 1e-5
@@ -21,7 +22,7 @@ class SEAMNet(Network):
 
     def __init__(self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = True):
         super().__init__(backbone, facts)
-        self.fix(backbone.early_layers, norms=fix_norms)
+        self.fix(Fixed(backbone.early_layers, norms=fix_norms))
         low, middle, last = backbone.tap_dims
         self.dropout = nn.Dropout2d(0.5)
         self.fc8 = nn.Conv2d(last, facts.num_classes + 1, 1, bias=False)

@@ -42,6 +42,7 @@ from misc.overview import cam_overlay
 from misc.store import read_json, write_json
 from misc.training import Group, Length, Optimization, describe_identity, fit
 from net import Network
+from net.for_training import for_training
 from net.weights import load_backbone, save_checkpoint
 
 SEVERAL_PROCESSES = True
@@ -105,11 +106,12 @@ def run(args, failures) -> None:
         print(describe(data), flush=True)
     with together(pick_device(args.device)) as (processes, device):
         torch.manual_seed(args.seed)
-        task = CamTask(build(args, data, recipe), data, val, recipe, args)
+        network = build(args, data, recipe).to(device, memory_format=torch.channels_last)
+        task = CamTask(network, data, val, recipe, args)
         how = optimization(recipe, args.accumulate)
         length = length_of(recipe, len(data), args)
-        network = task.net.facts.network
-        identity = describe_identity(how, length, **asdict(recipe), network=network, classes=data.class_names,
+        facts = {"network": network.facts.network, "classes": data.class_names}
+        identity = describe_identity(how, length, **asdict(recipe), **facts,
                                      pretrained=str(args.cam_init_weights or not args.no_pretrained))  # fmt: skip
         ckpt = args.result_dir / "ckpt"
         board = Board(args.result_dir / "tensorboard", args.tensorboard and main)
@@ -150,7 +152,7 @@ def build(args, data: LabelledImages, recipe: TrainCamRecipe) -> Network:
     nn.init.normal_(network.classifier.weight, std=0.01)
     if args.cam_init_weights or not args.no_pretrained:
         load_backbone(network, args.cam_init_weights, not args.quiet)
-        network.fix(network.backbone.cam_fixed, statistics=network.backbone.cam_fixes_statistics)
+        network.fix(network.backbone.cam_fixed)
     return network
 
 
@@ -177,6 +179,7 @@ class CamTask:
             Group(list(network.backbone.parameters())),
             Group(list(network.classifier.parameters()), recipe.head_factor),
         ]
+        self._twin = for_training(network)
         self.fill = tuple(255 * value for value in network.facts.mean)
         self.kind = loss_name(recipe, data)
         self.pos_weight = pos_weight_for(torch.from_numpy(data.labels)) if self.kind == "bce_balanced" else None
@@ -193,7 +196,7 @@ class CamTask:
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
-        logits, cam = self.net(image)
+        logits, cam = self._twin.train(self.net.training)(image)
         if self.kind == "cross_entropy":
             cls = F.cross_entropy(logits.float(), label, label_smoothing=self.recipe.label_smoothing)
         else:

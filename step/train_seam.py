@@ -27,6 +27,7 @@ from misc.images import read_image
 from misc.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from misc.training import Group, Length, Optimization, describe_identity, fit
 from net import Network, SEAMNet
+from net.fixed import Fixed
 from net.for_training import for_training
 from net.network import parameter_groups, resized
 from net.weights import load_backbone, save_checkpoint
@@ -49,6 +50,8 @@ class SeamRecipe:
     learning_rate: float
     momentum: float
     weight_decay: float
+    warm_up: float
+    clip: float
     head_factor: float
     jitter: float
     hue: float
@@ -65,8 +68,8 @@ def run(args, failures) -> None:
         torch.manual_seed(args.seed)
         network = build(args, recipe, data.class_names).to(device, memory_format=torch.channels_last)
         task = SeamTask(network, data, recipe, weights)
-        how = Optimization(learning_rate=recipe.learning_rate, momentum=recipe.momentum,
-                           weight_decay=recipe.weight_decay, accumulate=args.accumulate)  # fmt: skip
+        names = ("learning_rate", "momentum", "weight_decay", "warm_up", "clip")
+        how = Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=args.accumulate)
         steps = max(1, round(recipe.num_epoches * len(data) / recipe.batch_size))
         length = Length(len(data), recipe.batch_size, steps, args.seed, args.state_steps)
         identity = describe_identity(how, length, **asdict(recipe), method=args.method, losses=weights,
@@ -101,7 +104,7 @@ def build(args, recipe: SeamRecipe, class_names: tuple[str, ...]) -> Network:
     load_backbone(network, args.seam_weights, not args.quiet)
     if head == "sigmoid":
         nn.init.xavier_uniform_(network.classifier.weight)
-    network.fix(network.backbone.early_layers, norms=recipe.fix_norms)
+    network.fix(Fixed(network.backbone.early_layers, norms=recipe.fix_norms))
     return network
 
 

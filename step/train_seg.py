@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import net
@@ -69,6 +69,8 @@ def run(args, failures) -> None:
                          class_names=images.class_names)  # fmt: skip
         network = net.build_from(facts, fix_norms=recipe.fix_norms, norm_momentum=recipe.norm_momentum)
         load_backbone(network, start_weights(args, "seg"), not args.quiet)
+        *_, classifier = (module for module in network.head.modules() if isinstance(module, nn.Conv2d))
+        nn.init.normal_(classifier.weight, std=0.01)  # classes start alike, which saves a short training its start
         task = SegTask(network.to(device, memory_format=torch.channels_last), images, labels, part.spec, recipe)
         how = Optimization(learning_rate=recipe.learning_rate, momentum=recipe.momentum, ema=recipe.ema,
                            weight_decay=recipe.weight_decay, accumulate=args.accumulate)  # fmt: skip

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 import net
 from net.depthwise import DepthwiseConv2d
+from net.fixed import Fixed
 from net.for_training import FoldedConv2d, for_training
 
 torch.set_num_threads(1)
@@ -57,7 +58,7 @@ def test_the_twin_has_the_gradients_of_its_network(name, head, dtype, tolerance)
             module.running_var.uniform_(0.8, 1.2)
             torch.nn.init.uniform_(module.weight, 0.9, 1.1)
             torch.nn.init.normal_(module.bias, std=0.1)
-    network.fix(network.backbone.early_layers, norms=True)
+    network.fix(Fixed(network.backbone.early_layers, norms=True))
     network.to(dtype, memory_format=torch.channels_last).train()
     twin = for_training(network)
     assert any(isinstance(m, FoldedConv2d) for m in twin.modules())
@@ -77,7 +78,7 @@ def test_the_twin_has_the_gradients_of_its_network(name, head, dtype, tolerance)
 def test_what_trains_the_one_trains_the_other_and_batch_norms_that_train_stay():
     network = net.build("efficientnet_lite0", 3, head="sigmoid")
     assert not any(isinstance(m, FoldedConv2d) for m in for_training(network.train()).modules())
-    network.fix(norms=True)
+    network.fix(Fixed(norms=True))
     twin = for_training(network.eval()).eval()
     img = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
