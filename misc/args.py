@@ -139,7 +139,7 @@ def add_train_cam_flags(flags: Flags) -> None:
     g.add("cam_optimizer", str, "optimiser", choices=("sgd", "adamw"))
     g.add("cam_learning_rate", positive_float, "of the backbone")
     g.add("cam_head_factor", positive_float, "the classifier's learning rate is this many times the backbone's")
-    g.add("cam_momentum", fraction, "SGD's momentum, AdamW's beta 1 (the published code has 0.0001 by a mistake)")
+    g.add("cam_momentum", fraction, "SGD's momentum, AdamW's beta 1")
     g.add("cam_weight_decay", nonnegative_float, "weight decay")
     g.add("cam_schedule", str, "learning rate over the steps", choices=("poly", "cosine"))
     g.add("cam_warm_up", fraction, "share of the steps in which the learning rate rises")

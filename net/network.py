@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class NetFacts:
     """What a checkpoint must say of a network besides its weights.
 
-    layout: "cam", the published CAM network, to be trained with its own head; "imagenet", features exactly as the
+    layout: "cam", the published CAM network; "imagenet", features exactly as the
     ImageNet classifier saw them, only denser, so that its fully connected layer is a CAM classifier without training.
     head: "sigmoid" (CAM network, multi-label, no bias), "softmax" (CAM network, one label, with bias), "seam",
     "affinity" (num_classes 0), or a segmentation head ("largefov", "deeplabv3"). num_classes: without background.

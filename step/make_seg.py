@@ -30,9 +30,9 @@ from misc.passes import run_passes
 from misc.seg_args import DEFAULTS, ROOT, add_segmenter_flags
 from net import Network, SegNet, for_inference
 from net.network import resized
-from step.make_sem_seg import Item, label_images, read_network, trained_file
+from step.make_sem_seg import Item, label_images, read_network
 from step.seg_set import open_split
-from step.train_aff import resize_maps
+from step.train_aff import resize_maps, trained_file
 
 _FLAGS = ("make_seg_weights", "seg_scales", "seg_crf", "seg_crf_num_iter", "max_side", "result_dir", "limit")
 _FLAGS += ("num_workers", "overwrite", "quiet", "device")

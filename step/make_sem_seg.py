@@ -34,7 +34,7 @@ from net import AffinityNet, Network, for_inference
 from net.affinitynet import affinity
 from net.weights import read_checkpoint
 from step.seg_set import open_all
-from step.train_aff import require_files, resize_maps
+from step.train_aff import require_files, resize_maps, trained_file
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,6 @@ def recipe_of(args) -> SemSegRecipe:
     crf = replace(CRF_RECIPES["wsss_cam"], num_iter=args.sem_seg_crf_num_iter) if args.sem_seg_crf else None
     names = [f.name for f in fields(SemSegRecipe) if f.name != "crf"]
     return SemSegRecipe(**{name: getattr(args, f"sem_seg_{name}") for name in names}, crf=crf)
-
-
-def trained_file(args, stage: str, flag: str) -> Path:
-    """The checkpoint that train_<stage> leaves. Raises InputError where it did not."""
-    path = args.result_dir / "ckpt" / f"{stage}.pth"
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run train_{stage} (--train_{stage}_pass), or give --{flag} FILE")
-    return path
 
 
 def read_network(path: Path, kind: type) -> Network:

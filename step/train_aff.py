@@ -94,6 +94,14 @@ def require_files(paths: Sequence[Path], what: str, made_by: str) -> None:
         raise InputError(f"{len(missing)} {what} are missing, {missing[0]} for one: run {made_by} (--{made_by}_pass)")
 
 
+def trained_file(args, stage: str, flag: str) -> Path:
+    """The checkpoint that train_<stage> leaves. Raises InputError where it did not."""
+    path = args.result_dir / "ckpt" / f"{stage}.pth"
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run train_{stage} (--train_{stage}_pass), or give --{flag} FILE")
+    return path
+
+
 def digest(files: Sequence[Path]) -> str:
     """Of a sample of what is trained on: other files are another training, which does not go on from the state."""
     return fingerprint(*(files[i] for i in spread(len(files))))
@@ -117,8 +125,10 @@ def known_network(args, stage: str) -> str:
 
 
 def start_weights(args, stage: str) -> Path | None:
-    """What the training of a stage starts from: its own, or those of train_seam where the backbone is the same; None
-    for ImageNet's."""
+    """What the training of a stage starts from: its own (the word seam: the network that train_seam left), or what
+    train_seam starts from where the backbone is the same; None for ImageNet's."""
+    if str(getattr(args, f"{stage}_weights")) == "seam":
+        return trained_file(args, "seam", f"{stage}_weights")
     same = getattr(args, f"{stage}_network") in (None, args.seam_network)
     return getattr(args, f"{stage}_weights") or (args.seam_weights if same else None)
 

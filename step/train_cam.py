@@ -78,7 +78,7 @@ class TrainCamRecipe:
 
 TRAIN_CAM_RECIPES = {
     "default": TrainCamRecipe(),
-    # generatePGT; its momentum, 0.0001 by a mistake, is one flag away
+    # generatePGT; its momentum is the weight decay's value by a mistake, which its learning rate was chosen with
     "published": TrainCamRecipe(
         layout="cam",
         crop_size=256,
@@ -86,6 +86,7 @@ TRAIN_CAM_RECIPES = {
         num_steps=20000,
         learning_rate=0.1,
         head_factor=10.0,
+        momentum=1e-4,
         schedule="poly",
         warm_up=0.0,
         clip=0.0,

@@ -22,7 +22,7 @@ from misc.training import Optimization, make_optimizer, set_learning_rate
 from net import build, build_from
 from net.affinitynet import affinity
 from net.network import NetFacts
-from net.weights import load_backbone, read_checkpoint
+from net.weights import load_backbone, read_checkpoint, save_checkpoint
 from step import make_seg, make_sem_seg, train_aff, train_seg
 from step.seg_set import open_all, open_train
 
@@ -344,6 +344,17 @@ def test_other_labels_are_another_training(fresh, capsys):
     shutil.copy(maps.with_name("toy_00001.npz"), maps)
     capsys.readouterr()
     assert "--resume False" in refused(fresh, capsys, "train_aff")
+
+
+def test_a_training_may_start_from_the_cam_network(fresh, capsys):
+    args = ["--resume", "False", "--seg_weights", "seam", "--seg_num_steps", "1", "--seg_learning_rate", "1e-9"]
+    assert "seam.pth is missing" in refused(fresh, capsys, "train_seg", *args)
+    network = build("efficientnet_lite0", 6, head="seam")
+    save_checkpoint(fresh / "result" / "ckpt" / "seam.pth", network)
+    assert run(fresh, "train_seg", *args) == 0
+    trained = read_checkpoint(fresh / "result" / "ckpt" / "seg.pth")
+    for name, weight in network.backbone.named_parameters():
+        torch.testing.assert_close(trained.backbone.get_parameter(name), weight, atol=1e-5, rtol=0)
 
 
 def test_values_that_are_no_label(tmp_path):
