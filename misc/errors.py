@@ -1,5 +1,18 @@
 """The one error that a person can mend: reported as one line, exit status 2."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class InputError(ValueError):
     """A flag, file or folder is not usable; the message names it and says what to do."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError from within says which file it is about."""
+    try:
+        yield
+    except OSError as e:
+        raise OSError(f"{path}: {e}") from e

@@ -23,7 +23,7 @@ from misc.affinity import IGNORE, RADIUS, affinity_labels, affinity_loss, block_
 from misc.augment import color_jitter, random_crop, random_flip, random_resize_long
 from misc.device import pick_device
 from misc.distributed import launched, together
-from misc.errors import InputError
+from misc.errors import InputError, naming
 from misc.images import read_image
 from misc.predictions import Cams, read_prediction
 from misc.store import fingerprint
@@ -174,10 +174,8 @@ class AffTask:
 
 def read_named(path: Path) -> np.ndarray:
     """read_image, whose OSError names the file."""
-    try:
+    with naming(path):
         return read_image(path)
-    except OSError as e:
-        raise OSError(f"{path}: {e}") from e
 
 
 def read_maps(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -185,10 +183,8 @@ def read_maps(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     Raises OSError, which names the file, for one that holds something else or is of another size (H, W).
     """
-    try:
+    with naming(path):
         maps = read_prediction(path, keys="label")
-    except OSError as e:
-        raise OSError(f"{path}: {e}") from e
     if not isinstance(maps, Cams) or not (maps.has_background or maps.labels.size == 0):
         raise OSError(f"{path} holds no CRF map; remove it and run make_crf")
     if not maps.labels.size:

@@ -34,7 +34,7 @@ from misc.board import Board
 from misc.classification import ClassScores, MapScores
 from misc.device import pick_device
 from misc.distributed import launched, together
-from misc.errors import InputError
+from misc.errors import InputError, naming
 from misc.images import find_images, read_image
 from misc.localization import read_boxes
 from misc.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
@@ -190,10 +190,8 @@ class CamTask:
         cv2.setNumThreads(1)  # the reading threads are the parallelism
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        try:
+        with naming(self.data.files[index]):
             image = read_image(self.data.files[index])
-        except OSError as e:
-            raise OSError(f"{self.data.files[index]}: {e}") from e
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from misc.args import from_flags
 from misc.augment import color_jitter, random_crop, random_flip, random_resize_long
 from misc.device import pick_device
 from misc.distributed import launched, together
-from misc.errors import InputError
+from misc.errors import InputError, naming
 from misc.images import read_image
 from misc.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from misc.training import Group, Length, Optimization, describe_identity, fit
@@ -126,10 +126,8 @@ class SeamTask:
         cv2.setNumThreads(1)  # the reading threads are the parallelism
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        try:
+        with naming(self.data.files[index]):
             image = read_image(self.data.files[index])
-        except OSError as e:
-            raise OSError(f"{self.data.files[index]}: {e}") from e
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from data.labelled import LabelledImages
 from misc.augment import random_crop, random_flip, resize
 from misc.device import pick_device
 from misc.distributed import launched, together
+from misc.errors import naming
 from misc.predictions import read_label
 from misc.training import Length, Optimization, describe_identity, fit
 from net import NetFacts, Network
@@ -115,10 +116,8 @@ class SegTask:
 
 def read_pseudo_label(path: Path, size: tuple[int, int], spec: DatasetSpec) -> np.ndarray:
     """-> (H,W) uint8. Raises OSError, which names the file, for another size (H, W) or a value that is no label."""
-    try:
+    with naming(path):
         label = read_label(path)
-    except OSError as e:
-        raise OSError(f"{path}: {e}") from e
     if label.shape != size:
         raise OSError(f"{path} is {label.shape[::-1]}, its image {size[::-1]} (width, height)")
     if ((label >= spec.num_classes) & (label != spec.ignore)).any():
