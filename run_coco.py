@@ -12,7 +12,7 @@ from pathlib import Path
 from misc.passes import run_passes
 from misc.seg_args import PASSES, parse_flags
 
-OWN = {"fsl_weight": 0.2}
+OWN = {"fsl_weight": 0.2, "seg_num_steps": 200001}
 
 
 def parse(argv: list[str] | None = None):

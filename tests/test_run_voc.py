@@ -248,7 +248,7 @@ def test_defaults_are_published_ones_and_coco_differs_by_few():
     assert (voc.isl_weight, voc.isl_samples, voc.fsl_mu, voc.fsl_sigma, voc.fsl_weight) == (0.2, 10, 2.5, 5, 1)
     assert voc.result_dir.name == "voc12" and coco.result_dir.name == "coco14"
     different = {k for k in vars(voc) if getattr(coco, k, None) != getattr(voc, k)}
-    assert different == {"voc12_root", "result_dir", "fsl_weight", "dataset", "dataset_root"}
+    assert different == {"voc12_root", "result_dir", "fsl_weight", "seg_num_steps", "dataset", "dataset_root"}
     assert run_voc.parse(["--toy"]).result_dir.name == "toy" and run_voc.parse(["--toy", "--seam_batch_size", "3"])
     assert run_voc.parse(["--toy"]).seam_network == "efficientnet_lite0"
     assert run_voc.parse(["--toy", "False"]).seam_network == "resnet38"

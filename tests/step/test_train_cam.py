@@ -45,7 +45,7 @@ def classes(tmp_path, photographs):
 def command(data, result, *flags, torchrun=0):
     start = [sys.executable]
     if torchrun:
-        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(torchrun), "--master-port", "29517"]
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun)]
     return [*start, "run_sample.py", *OFF, *SMALL, "--cls_dataset_dir", str(data), "--result_dir", str(result),
             "--device", "cpu", *map(str, flags)]  # fmt: skip
 
