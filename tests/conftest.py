@@ -1,12 +1,16 @@
 """What the tests share: real pictures, and the golden numbers of the published code where they are at hand."""
 
 import importlib.util
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+# The last bit of a sum depends on how many threads add it up: one here, and in every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -26,7 +26,6 @@ from misc.seg_args import PASSES
 from net.weights import save_checkpoint
 from step.seg_set import open_all, open_eval, open_train
 
-torch.set_num_threads(1)
 SPEC = DATASETS["coco14"]
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_HALF = ("train_seam_pass", "make_cam_pass", "make_crf_pass", "eval_cam_pass", "report_pass")

@@ -14,7 +14,6 @@ from net.network import parameter_groups
 from net.resnet38 import ResNet38
 from net.resnet50 import ResNet50
 
-torch.set_num_threads(1)
 BACKBONES = {
     "efficientnet_lite0": lambda: EfficientNetLite("efficientnet_lite0", 16),
     "efficientnet_lite1 at stride 8": lambda: EfficientNetLite("efficientnet_lite1", 8),

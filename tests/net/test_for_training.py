@@ -9,7 +9,6 @@ from net.depthwise import DepthwiseConv2d
 from net.fixed import Fixed
 from net.for_training import FoldedConv2d, for_training
 
-torch.set_num_threads(1)
 SHAPES = [  # side, kernel, stride, padding, dilation
     ((9, 11), 3, 1, 1, 1),
     ((9, 11), 5, 1, 2, 1),

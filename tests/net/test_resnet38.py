@@ -8,8 +8,6 @@ from torch import nn
 from net.resnet38 import ResNet38
 from net.seam import published
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def seam(golden):

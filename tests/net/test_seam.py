@@ -17,7 +17,6 @@ from net.resnet38 import ResNet38
 from net.resnet50 import ResNet50
 from net.seam import SEAMNet, normalised_cam, published
 
-torch.set_num_threads(1)
 BACKBONES = {
     "efficientnet_lite0": lambda: EfficientNetLite("efficientnet_lite0", 16),
     "efficientnet_lite0 at stride 8": lambda: EfficientNetLite("efficientnet_lite0", 8),
