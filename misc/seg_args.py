@@ -68,7 +68,7 @@ DEFAULTS = {
     "seam_batch_size": 8,
     "seam_num_epoches": 8,
     "seam_learning_rate": 0.01,
-    "seam_momentum": 0.9,
+    "seam_momentum": 5e-4,
     "seam_weight_decay": 5e-4,
     "seam_warm_up": 0.0,
     "seam_clip": 0.0,
@@ -163,6 +163,8 @@ TOY = {
     "seam_long_side": [192, 288],
     "seam_view_scale": 0.5,
     "seam_num_epoches": 4,
+    "seam_learning_rate": 0.002,
+    "seam_momentum": 0.9,
     "fsl_sigma": 1.5,
     "cam_scales": [1.0, 2.0],
     "aff_crop_size": 160,
@@ -249,7 +251,7 @@ def add_seam_flags(flags: Flags) -> None:
     g.add("seam_batch_size", positive_int, "images a step, of all processes together")
     g.add("seam_num_epoches", positive_float, "passes over the images")
     g.add("seam_learning_rate", positive_float, "of the backbone; biases take twice as much")
-    g.add("seam_momentum", fraction, "SGD's momentum (the published code has 0.0005 by a mistake)")
+    g.add("seam_momentum", fraction, "SGD's momentum, as published; with 0.9 the rate must be lower")
     g.add("seam_weight_decay", nonnegative_float, "weight decay, of biases none")
     g.add("seam_warm_up", fraction, "share of the steps in which the learning rate rises")
     g.add("seam_clip", nonnegative_float, "largest norm of the gradient; 0: any")
