@@ -187,8 +187,6 @@ class _Loop:
             )
         self.step, self.rows, self.results = 0, [], {}
         task.net.to(device, memory_format=torch.channels_last)
-        if processes.count > 1 and device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(task.net)
         self.optimizer = make_optimizer(task.groups, how)
         self.mean = {k: v.detach().clone() for k, v in task.net.state_dict().items()} if how.ema else None
         self.order = Order(length.num_images, length.seed)
