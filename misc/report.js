@@ -118,8 +118,8 @@
   const topOf = (series) => Math.max(...series.flatMap((s) => s.y));
 
   function charts() {
-    const figures = [], { curves, sweeps, bars, loss } = data;
-    fitCharts(2 * !!curves.length + !!sweeps.length + !!loss + bars.length);
+    const figures = [], { curves, sweeps, bars, losses } = data;
+    fitCharts(2 * !!curves.length + !!sweeps.length + losses.length + bars.length);
     if (curves.length) {
       const common = { yDomain: [0, 1] };
       figures.push(
@@ -133,8 +133,8 @@
       figures.push(lineChart({ title: "Background threshold", xTitle: "threshold", yTitle: "mIoU", series,
         xDomain: [0, Math.max(...series.map((s) => s.x.at(-1)))], yDomain: [0, Math.min(1, topOf(series) * 1.12)] }));
     }
-    if (loss) {
-      figures.push(lineChart({ title: "Training loss", xTitle: "step", yTitle: "loss", series: [{ title: "loss", kind: data.kinds[0], ...loss }],
+    for (const { title, ...loss } of losses) {
+      figures.push(lineChart({ title, xTitle: "step", yTitle: "loss", series: [{ title: "loss", kind: data.kinds[0], ...loss }],
         xDomain: [loss.x[0], loss.x.at(-1)], yDomain: [Math.min(0, ...loss.y), Math.max(...loss.y) * 1.05 || 1] }));
     }
     figures.push(...bars.map(barChart));

@@ -252,6 +252,14 @@ def _rounded(values: Sequence[float], digits: int = 4) -> list[float]:
     return [round(float(v), digits) for v in values]
 
 
+def training_curves(folder: Path) -> list[dict]:
+    """Of train.csv and train_<what>.csv."""
+    paths = [folder / "train.csv", *sorted(folder.glob("train_*.csv"))]
+    titles = ["Training loss" + path.stem.removeprefix("train").replace("_", " of ", 1) for path in paths]
+    found = zip(titles, map(training_curve, paths), strict=True)
+    return [{"title": title, **curve} for title, curve in found if curve]
+
+
 def training_curve(path: Path) -> dict | None:
     """train.csv (columns step, loss, ...) -> x and y, at most MAX_POINTS means; None where there is nothing to draw."""
     points = []

@@ -73,6 +73,8 @@ DEFAULTS = {
     "seam_warm_up": 0.0,
     "seam_clip": 0.0,
     "seam_head_factor": 10,
+    "seam_pcm_factor": 10,
+    "seam_init": "published",
     "seam_jitter": 0.3,
     "seam_hue": 0.1,
     "isl_weight": 0.2,
@@ -156,33 +158,50 @@ PUBLISHED = {
     "sem_seg_crf": False,
 }
 
-# a network and sizes for two CPU cores and a few minutes
-TOY = {
+# --preset small: a small network and some hundred steps, for a CPU or for a set of some hundred images
+SMALL = {
     "seam_network": "efficientnet_lite0",
-    "seam_crop_size": 192,
-    "seam_long_side": [192, 288],
-    "seam_view_scale": 0.5,
-    "seam_num_epoches": 4,
-    "seam_learning_rate": 0.002,
+    "seam_crop_size": 224,
+    "seam_long_side": [224, 384],
+    "seam_view_scale": 0.75,
+    "seam_learning_rate": 0.003,
     "seam_momentum": 0.9,
+    "seam_warm_up": 0.1,
+    "seam_clip": 2.0,
+    "seam_pcm_factor": 1.0,
+    "seam_init": "whitened",
     "fsl_sigma": 1.5,
-    "cam_scales": [1.0, 2.0],
+    "aff_crop_size": 224,
+    "aff_long_side": [224, 384],
+    "aff_learning_rate": 0.01,
+    "seg_fix_norms": True,
+    "seg_norm_momentum": 0.1,
+    "seg_crop_size": 224,
+    "seg_batch_size": 8,
+    "seg_num_steps": 400,
+    "seg_learning_rate": 0.002,
+}
+
+# --toy, beside --preset small: pictures of 100 pixels
+TOY = {
+    **SMALL,
+    "seam_crop_size": 160,
+    "seam_long_side": [160, 240],
+    "seam_num_epoches": 4,
+    "cam_scales": [1.5, 2.0, 2.5],
     "aff_crop_size": 160,
     "aff_long_side": [176, 256],
     "aff_num_epoches": 3,
-    "aff_learning_rate": 0.01,
     "sem_seg_scale": 2.0,
     "sem_seg_exp_times": 4,
     "sem_seg_alpha": 1.0,
-    "seg_fix_norms": True,
-    "seg_norm_momentum": 0.1,
     "seg_crop_size": 192,
     "seg_scale": [1.5, 2.25],
-    "seg_batch_size": 8,
     "seg_num_steps": 150,
-    "seg_learning_rate": 0.002,
     "seg_scales": [1.5, 2.0],
 }
+
+PRESETS = {"default": {}, "published": PUBLISHED, "small": SMALL}
 
 
 def parse_flags(description: str, dataset: str, root: Path, own: Mapping[str, object] = {}, argv=None):
@@ -190,8 +209,7 @@ def parse_flags(description: str, dataset: str, root: Path, own: Mapping[str, ob
     otherwise than DEFAULTS. -> args, with dataset and dataset_root."""
     defaults = {**DEFAULTS, **own, f"{dataset}_root": root}
     early = _early(argv)
-    if early.preset == "published":
-        defaults |= PUBLISHED
+    defaults |= PRESETS.get(early.preset, {})
     if early.toy:
         defaults |= TOY
     flags = Flags(description, defaults)
@@ -229,8 +247,8 @@ def add_set_flags(flags: Flags, dataset: str) -> None:
     g = flags.group("data (data/segmentation.py has the layouts)")
     g.add(f"{dataset}_root", Path, f"the data set, as `python -m data.prepare {dataset}` leaves it")
     g.add("toy", flag, "a small set made by code, and settings for two CPU cores; RESULT_DIR is result/toy")
-    presets = ("default", "published")
-    g.add("preset", str, "published: as the authors ran it, also where that is not best", choices=presets)
+    text = "published: as the authors ran it, also where that is not best; small: for a CPU, or some hundred images"
+    g.add("preset", str, text, choices=tuple(PRESETS))
     g.add("data_dir", Path, "images and classes of your own instead; RESULT_DIR is result/<its name>")
     g.add("extra_data_dir", Path, "more labelled images to train with: any set that has some of the classes")
     g.add("train_split", str, "the part to train on; default: train_aug where there is one, else train")
@@ -256,6 +274,11 @@ def add_seam_flags(flags: Flags) -> None:
     g.add("seam_warm_up", fraction, "share of the steps in which the learning rate rises")
     g.add("seam_clip", nonnegative_float, "largest norm of the gradient; 0: any")
     g.add("seam_head_factor", positive_float, "the new layers' learning rate is this many times the backbone's")
+    g.add("seam_pcm_factor", nonnegative_float, "the same for the layers of SEAM's pixel correlation module")
+    inits = ("published", "whitened")
+    g.add(
+        "seam_init", str, "start of the new layers; whitened, by the first images: for short trainings", choices=inits
+    )
     g.add("seam_jitter", fraction, "strength of the jitter of brightness, contrast, saturation")
     g.add("seam_hue", fraction, "hue is turned by up to this share of the circle")
     g.add("isl_weight", fraction, "share of the importance sampling loss in the first view's classification; 0: off")

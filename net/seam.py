@@ -34,6 +34,32 @@ class SEAMNet(Network):
         nn.init.kaiming_normal_(self.f8_4.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
 
+    def pcm_weights(self) -> tuple[nn.Parameter, ...]:
+        return self.f8_3.weight, self.f8_4.weight, self.f9.weight
+
+    @torch.no_grad()
+    def whiten_pcm(self, img: Tensor, dims: int = 64) -> None:
+        """Starts f9 as the whitening of its input over the pixels of img (N,3,H,W), on its `dims` main directions.
+
+        Features are positive: under random projections the cosine of any two pixels is near 1, the PCM smears maps over
+        the whole image, and it takes a long training to learn better. Whitened, only what differs from the mean counts.
+        """
+        features, training = [], self.training
+        hook = self.f9.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].double().cpu()))
+        self.eval()
+        for one in img.split(1):
+            self.grid(one)
+        hook.remove()
+        self.train(training)
+        pixels = torch.cat([f.flatten(2)[0].T for f in features])
+        mean = pixels.mean(0)
+        variances, directions = torch.linalg.eigh(torch.cov(pixels.T))
+        used = variances[-dims:] > 1e-6 * variances[-1]
+        rows = (directions[:, -dims:][:, used] / variances[-dims:][used].sqrt()).T
+        rows -= (rows @ mean)[:, None] * mean / (mean @ mean)  # f9 has no bias that could take the mean away
+        self.f9.weight.zero_()
+        self.f9.weight[: len(rows), :, 0, 0] = rows.to(self.f9.weight)
+
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """img (N,3,H,W) RGB in 0..255 -> cam and cam_rv (N,K+1,H,W), and the logits that cam is made of (N,K+1,h,w).
 

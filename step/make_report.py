@@ -1,12 +1,12 @@
 """A page of results that opens from disk, in any browser, without a network.
 
 Reads   the images of --sal_dataset_dir; RESULT_DIR/cam, cam_pamr, cam_slic and masks, whichever are there;
-        RESULT_DIR/args*.json, metrics.json, train.csv, whichever are there
+        RESULT_DIR/args*.json, metrics.json, train*.csv, whichever are there
 Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<stem>.webp, the thumbnails of an image side by side
 Paper   misc/metrics.py
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,11 +80,13 @@ def make_report(
     columns: Sequence[Column],
     entries: Sequence[Entry],
     spec: DatasetSpec | None = None,
+    scores: Mapping | None = None,
 ) -> None:
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
     first two others that are no heat maps are the labels whose disagreement is told.
 
-    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes. An image with a
+    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes; scores: what to
+    show for metrics.json, from 0 to 1. An image with a
     corrupt file is added to failures and left out.
     """
     require_writable(args.result_dir / "report_files")
@@ -97,7 +99,7 @@ def make_report(
             records.append(result)
         elif entry.files[0] not in failures:
             failures.add("make_report", entry.files[0], result)
-    data = page_data(args.result_dir, columns, shown, records, spec)
+    data = page_data(args.result_dir, columns, shown, records, spec, scores)
     path = args.result_dir / "report.html"
     write_text(path, report.page(title, {**data, "failed": len(entries) - len(shown)}))
     print(f"make_report: {len(shown)} images, in {path}")
@@ -109,9 +111,11 @@ def page_data(
     entries: Sequence[Entry],
     records: Sequence[Record],
     spec: DatasetSpec | None = None,
+    scores: Mapping | None = None,
 ) -> dict:
     """All that misc/report.js draws."""
-    scores = report.score_parts(read_json(result_dir / "metrics.json"), {c.key: c.title for c in columns})
+    scores = read_json(result_dir / "metrics.json") if scores is None else scores
+    scores = report.score_parts(scores, {c.key: c.title for c in columns})
     kinds = [c.key for c in columns[1:] if c.key != "mask"] + [
         row["kind"] for t in scores["tables"] for row in t["rows"]
     ]
@@ -127,7 +131,7 @@ def page_data(
         **scores,
         "thresholds": list(range(LEVELS - 1, -1, -EVERY)),
         "curves": report.mean_curves(columns, records),
-        "loss": report.training_curve(result_dir / "train.csv"),
+        "losses": report.training_curves(result_dir),
         "settings": report.settings(result_dir),
         "classes": report.class_legend(records, spec) if spec else [],
         "filters": report.filters(spec.palette if spec else None),

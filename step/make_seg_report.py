@@ -5,6 +5,7 @@ Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<name>.webp
 """
 
 from misc.report import Column
+from misc.store import read_json
 from step.make_report import Entry, make_report
 from step.seg_set import open_eval, open_train
 
@@ -32,4 +33,19 @@ def run(args, failures) -> None:
             there = tuple(path if path and path.is_file() else None for path in files)
             entries[name] = Entry(name, (file, *there), args.result_dir / "report_files" / f"{name}.webp")
     name = "toy" if args.toy else (args.data_dir or args.dataset_root).resolve().name
-    make_report(args, failures, f"Pseudo labels of {name}", columns, list(entries.values()), parts[0].spec)
+    make_report(args, failures, f"Pseudo labels of {name}", columns, list(entries.values()), parts[0].spec,
+                fractions(read_json(args.result_dir / "metrics.json")))  # fmt: skip
+
+
+def fractions(scores: dict) -> dict:
+    """metrics.json of step/eval_seg.py, which is in percent -> the same from 0 to 1, as the page wants it."""
+
+    def convert(key: str, value):
+        if isinstance(value, dict):
+            return {k: convert(k if key != "iou" else key, v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [convert(key, v) for v in value]
+        percent = key in ("miou", "iou", "sweep") or key.startswith("contour_f")
+        return value / 100 if percent and value is not None else value
+
+    return convert("", scores)

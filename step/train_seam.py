@@ -25,7 +25,7 @@ from misc.distributed import launched, together
 from misc.errors import InputError, naming
 from misc.images import read_image
 from misc.losses import SEAMWeights, multilabel_soft_margin, seam_loss
-from misc.training import Group, Length, Optimization, describe_identity, fit
+from misc.training import Group, Length, Optimization, Order, describe_identity, fit
 from net import Network, SEAMNet
 from net.fixed import Fixed
 from net.for_training import for_training
@@ -34,6 +34,7 @@ from net.weights import load_backbone, save_checkpoint
 from step.seg_set import open_train
 
 SEVERAL_PROCESSES = True
+_WHITENED_FROM = 24  # images
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class SeamRecipe:
     warm_up: float
     clip: float
     head_factor: float
+    pcm_factor: float
+    init: str
     jitter: float
     hue: float
 
@@ -68,6 +71,8 @@ def run(args, failures) -> None:
         torch.manual_seed(args.seed)
         network = build(args, recipe, data.class_names).to(device, memory_format=torch.channels_last)
         task = SeamTask(network, data, recipe, weights)
+        if recipe.init == "whitened":
+            start_calmly(network, first_images(task, args.seed).to(device))
         names = ("learning_rate", "momentum", "weight_decay", "warm_up", "clip")
         how = Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=args.accumulate)
         steps = max(1, round(recipe.num_epoches * len(data) / recipe.batch_size))
@@ -116,11 +121,13 @@ class SeamTask:
         self._twin = for_training(network)
         backbone, biases, new, new_biases = parameter_groups(network)
         head = recipe.head_factor
+        pcm = {*network.pcm_weights()} if weights else set()
         self.groups = [
             Group(backbone),
             Group(biases, 2, decays=False),
-            Group(new, head),
+            Group([weight for weight in new if weight not in pcm], head),
             Group(new_biases, 2 * head, decays=False),
+            Group([weight for weight in new if weight in pcm], recipe.pcm_factor),
         ]
         self.fill = tuple(255 * value for value in network.facts.mean)
         cv2.setNumThreads(1)  # the reading threads are the parallelism
@@ -141,6 +148,22 @@ class SeamTask:
     def validate(self, network: Network) -> dict[str, float]:
         """Nothing: maps are scored where all scales make them, by eval_cam."""
         return {}
+
+
+def start_calmly(network: Network, images: Tensor) -> None:
+    """New layers for a training of some hundred steps: a classifier near 0, so that its first gradients do not tear up
+    the backbone, and a whitened PCM, which is of use at once. images (N,3,H,W) uint8."""
+    seam = isinstance(network, SEAMNet)
+    nn.init.normal_((network.fc8 if seam else network.classifier).weight, std=0.01)
+    if seam:
+        network.whiten_pcm(images)
+
+
+def first_images(task: SeamTask, seed: int) -> Tensor:
+    """Of the training, as augmented -> (N,3,H,W) uint8."""
+    order, places = Order(len(task.data), seed), range(min(_WHITENED_FROM, len(task.data)))
+    images = [task.sample(order[place], np.random.default_rng((seed, 3, place)))[0] for place in places]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def two_view_loss(

@@ -170,6 +170,14 @@ def test_training_curve(tmp_path):
     assert report.training_curve(path) is None
 
 
+def test_each_stage_has_its_training_curve(tmp_path):
+    for name in ("train", "train_seam", "train_aff", "trained_not"):
+        (tmp_path / f"{name}.csv").write_text("step,loss\n0,2\n1,1\n")
+    (tmp_path / "train_seg.csv").write_text("step,loss\n")
+    titles = [curve["title"] for curve in report.training_curves(tmp_path)]
+    assert titles == ["Training loss", "Training loss of aff", "Training loss of seam"]
+
+
 def test_settings(tmp_path):
     assert report.settings(tmp_path) == {}
     held = '{"args": {"scales": [1.0, 2.0], "mask_dir": null, "seed": 0}, "versions": {"torch": "2.4"}}'

@@ -254,3 +254,31 @@ def test_checkpoint_of_another_shape_is_refused(network):
 def _assert_close(got, want):
     assert got.shape == want.shape
     np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+def test_a_whitened_pcm_tells_pixels_apart(golden):
+    network = small().eval()
+    images = torch.cat(
+        [interpolate(tensor(golden.image(n)).float(), (96, 128)) for n in ("chelsea_141x187_to65x97", "coffee_101x151")]
+    )
+    random, whitened = (_mean_cosine(network, images, start) for start in (False, True))
+    assert random > 0.5 and abs(whitened) < 0.1
+    again = small().eval()
+    again.whiten_pcm(images)
+    assert torch.equal(network.f9.weight, again.f9.weight) and not network.training and again.train().training
+    few = small()
+    few.whiten_pcm(images, dims=8)
+    assert (few.f9.weight.flatten(1).abs().sum(1) > 0).sum() == 8 and few.training
+
+
+def _mean_cosine(network, images, whitened):
+    """Between the pixels of an image, as the PCM compares them."""
+    if whitened:
+        network.whiten_pcm(images)
+    seen = []
+    hook = network.f9.register_forward_hook(lambda *args: seen.append(args[2]))
+    with torch.inference_mode():
+        network.grid(images)
+    hook.remove()
+    f = torch.nn.functional.normalize(seen[0].flatten(2), dim=1)
+    return float((f.transpose(1, 2) @ f).mean())
