@@ -93,6 +93,7 @@ DEFAULTS = {
     "max_side": 1024,
     "crf_alphas": [1.0, 24.0],
     "crf_num_iter": 10,
+    "crf_scale": 1.0,
     "cam_bg_score": 0.25,
     # train_aff
     "aff_network": None,
@@ -140,6 +141,7 @@ DEFAULTS = {
     "seg_splits": ["val"],
     "seg_scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
     "seg_crf": True,
+    "seg_crf_recipe": "wsss_seg",
     "seg_crf_num_iter": 1,
     # run
     "result_dir": None,
@@ -172,15 +174,19 @@ SMALL = {
     "seam_init": "whitened",
     "fsl_weight": 4.0,
     "fsl_sigma": 1.5,
+    "aff_weights": Path("seam"),
     "aff_crop_size": 224,
     "aff_long_side": [224, 384],
     "aff_learning_rate": 0.01,
+    "seg_weights": Path("seam"),
     "seg_fix_norms": True,
     "seg_norm_momentum": 0.1,
     "seg_crop_size": 224,
     "seg_batch_size": 8,
     "seg_num_steps": 400,
-    "seg_learning_rate": 0.002,
+    "seg_learning_rate": 0.005,
+    "seg_crf_recipe": "wsss_cam",
+    "seg_crf_num_iter": 10,
 }
 
 # --toy, beside --preset small: pictures of 100 pixels
@@ -189,15 +195,16 @@ TOY = {
     "seam_crop_size": 160,
     "seam_long_side": [160, 240],
     "cam_scales": [1.5, 2.0, 2.5],
+    "crf_scale": 4.0,
     "aff_crop_size": 160,
     "aff_long_side": [176, 256],
     "aff_num_epoches": 3,
     "sem_seg_scale": 2.0,
-    "sem_seg_exp_times": 4,
+    "sem_seg_exp_times": 3,
     "sem_seg_alpha": 1.0,
-    "seg_crop_size": 192,
-    "seg_scale": [1.5, 2.25],
-    "seg_num_steps": 150,
+    "seg_crop_size": 160,
+    "seg_scale": [1.25, 2.0],
+    "seg_num_steps": 400,
     "seg_scales": [1.5, 2.0],
 }
 
@@ -302,6 +309,11 @@ def add_crf_map_flags(flags: Flags) -> None:
     g.add("make_crf_pass", flag, "run this stage")
     g.add("crf_alphas", positive_float, "LOW HIGH: background is (1 - highest CAM) to this power", nargs=2)
     g.add("crf_num_iter", count, "mean-field iterations")
+    add_crf_scale(g)
+
+
+def add_crf_scale(g: Group) -> None:
+    g.add("crf_scale", positive_float, "all CRFs are for pictures this many times smaller than VOC's, of 500 pixels")
 
 
 def add_cam_eval_flags(flags: Flags) -> None:
@@ -378,4 +390,6 @@ def add_segmenter_flags(g: Group) -> None:
     g.add("make_seg_weights", Path, "a checkpoint of a final network, also a published one; default: train_seg's")
     g.add("seg_scales", positive_float, "image scales; each is run with its mirror image", nargs="+")
     g.add("seg_crf", flag, "end with a dense CRF")
+    text = "its kernels: of the final network's test as published, or of the pseudo labels, which reach farther"
+    g.add("seg_crf_recipe", str, text, choices=("wsss_seg", "wsss_cam"))
     g.add("seg_crf_num_iter", count, "mean-field iterations")

@@ -36,7 +36,7 @@ def run(args, failures) -> None:
     for folder in FOLDERS:
         require_writable(args.result_dir / folder)
     cv2.setNumThreads(1)  # the workers are the parallelism
-    params = replace(CRF_RECIPES["wsss_cam"], num_iter=args.crf_num_iter)
+    params = crf_params("wsss_cam", args.crf_num_iter, args)
     items = [Item(*pair) for pair in zip(images.names, images.files, strict=True) if pair[1] not in failures]
     work = partial(make_one, result_dir=args.result_dir, params=params, alphas=args.crf_alphas,
                    max_side=args.max_side, overwrite=args.overwrite)  # fmt: skip
@@ -49,6 +49,11 @@ def run(args, failures) -> None:
             made, held = made + 1, held + result
     size = f" of {held / made / 1000:.1f} kB" if made else ""
     print(f"make_crf: {made} pairs of maps{size} made, {len(images) - made} kept or failed, in {args.result_dir}")
+
+
+def crf_params(recipe: str, num_iter: int, args) -> CRFParams:
+    """A recipe of CRF_RECIPES as the flags want it."""
+    return replace(CRF_RECIPES[recipe], num_iter=num_iter).at_scale(args.crf_scale)
 
 
 def make_one(

@@ -12,7 +12,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -22,20 +22,30 @@ from torch import Tensor
 
 from misc.args import Flags, add_device_flags, add_run_flags, flag, positive_int
 from misc.augment import resize
-from misc.crf import CRF_RECIPES, CRFParams, dense_crf
+from misc.crf import CRFParams, dense_crf
 from misc.device import autocast, pick_device
 from misc.download import sha256_of
 from misc.images import find_images, limit_side
 from misc.passes import run_passes
-from misc.seg_args import DEFAULTS, ROOT, add_segmenter_flags
+from misc.seg_args import DEFAULTS, ROOT, add_crf_scale, add_segmenter_flags
 from net import Network, SegNet, for_inference
 from net.network import resized
+from step.make_crf import crf_params
 from step.make_sem_seg import Item, label_images, read_network
 from step.seg_set import open_split
 from step.train_aff import resize_maps, trained_file
 
-_FLAGS = ("make_seg_weights", "seg_scales", "seg_crf", "seg_crf_num_iter", "max_side", "result_dir", "limit")
-_FLAGS += ("num_workers", "overwrite", "quiet", "device")
+_FLAGS = (
+    "make_seg_weights",
+    "seg_scales",
+    "seg_crf",
+    "seg_crf_num_iter",
+    "crf_scale",
+    "max_side",
+    "result_dir",
+    "limit",
+)
+_FLAGS += ("crf_scale", "num_workers", "overwrite", "quiet", "device")
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
@@ -49,7 +59,7 @@ def segment(files: dict[str, Path], args, failures) -> None:
     """Writes RESULT_DIR/seg/<name>.png of every file."""
     weights = args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
     network = Segmenter(read_network(weights, SegNet).to(pick_device(args.device)), args.seg_scales)
-    crf = replace(CRF_RECIPES["wsss_seg"], num_iter=args.seg_crf_num_iter) if args.seg_crf else None
+    crf = crf_params(args.seg_crf_recipe, args.seg_crf_num_iter, args) if args.seg_crf else None
     settings = {"weights": sha256_of(weights), "scales": args.seg_scales, "max_side": args.max_side,
                 "crf": asdict(crf) if crf else None}  # fmt: skip
 
@@ -113,6 +123,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     g.add("image_dir", Path, "pictures, subfolders included", required=True)
     g.add("max_side", positive_int, "a longer side is scaled down to this")
     add_segmenter_flags(g)
+    add_crf_scale(g)
     add_run_flags(flags)
     add_device_flags(flags)
     args = flags.parse(argv)

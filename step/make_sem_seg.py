@@ -11,7 +11,7 @@ Paper   Ahn & Kwak, Learning pixel-level semantic affinity, CVPR 2018, section 3
 import io
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ from torch import Tensor
 from data.voc12 import write_mask
 from misc.affinity import IGNORE, RADIUS, pair_indices, walk_labels
 from misc.augment import resize
-from misc.crf import CRF_RECIPES, CRFParams, dense_crf
+from misc.crf import CRFParams, dense_crf
 from misc.device import autocast, pick_device
 from misc.download import sha256_of
 from misc.errors import InputError
@@ -33,6 +33,7 @@ from misc.store import fingerprint, is_current, require_writable, write_cams
 from net import AffinityNet, Network, for_inference
 from net.affinitynet import affinity
 from net.weights import read_checkpoint
+from step.make_crf import crf_params
 from step.seg_set import open_all
 from step.train_aff import require_files, resize_maps, trained_file
 
@@ -108,7 +109,7 @@ def label_images(
 
 
 def recipe_of(args) -> SemSegRecipe:
-    crf = replace(CRF_RECIPES["wsss_cam"], num_iter=args.sem_seg_crf_num_iter) if args.sem_seg_crf else None
+    crf = crf_params("wsss_cam", args.sem_seg_crf_num_iter, args) if args.sem_seg_crf else None
     names = [f.name for f in fields(SemSegRecipe) if f.name != "crf"]
     return SemSegRecipe(**{name: getattr(args, f"sem_seg_{name}") for name in names}, crf=crf)
 
