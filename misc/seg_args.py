@@ -205,7 +205,7 @@ TOY = {
     "seg_crop_size": 160,
     "seg_scale": [1.25, 2.0],
     "seg_num_steps": 400,
-    "seg_scales": [1.5, 2.0],
+    "seg_scales": [1.5, 1.75],
 }
 
 PRESETS = {"default": {}, "published": PUBLISHED, "small": SMALL}
