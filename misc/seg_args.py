@@ -171,9 +171,10 @@ SMALL = {
     "seam_warm_up": 0.1,
     "seam_clip": 2.0,
     "seam_pcm_factor": 1.0,
-    "seam_init": "whitened",
+    "seam_init": "prototypes",
     "fsl_weight": 4.0,
     "fsl_sigma": 1.5,
+    "cam_scales": [0.5, 1.0],
     "aff_weights": Path("seam"),
     "aff_crop_size": 224,
     "aff_long_side": [224, 384],
@@ -192,6 +193,7 @@ SMALL = {
 # --toy, beside --preset small: pictures of 100 pixels
 TOY = {
     **SMALL,
+    "seam_init": "whitened",
     "seam_crop_size": 160,
     "seam_long_side": [160, 240],
     "cam_scales": [1.5, 2.0, 2.5],
@@ -282,7 +284,7 @@ def add_seam_flags(flags: Flags) -> None:
     g.add("seam_clip", nonnegative_float, "largest norm of the gradient; 0: any")
     g.add("seam_head_factor", positive_float, "the new layers' learning rate is this many times the backbone's")
     g.add("seam_pcm_factor", nonnegative_float, "the same for the layers of SEAM's pixel correlation module")
-    inits = ("published", "whitened")
+    inits = ("published", "whitened", "prototypes")
     g.add(
         "seam_init", str, "start of the new layers; whitened, by the first images: for short trainings", choices=inits
     )

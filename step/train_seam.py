@@ -30,11 +30,13 @@ from net import Network, SEAMNet
 from net.fixed import Fixed
 from net.for_training import for_training
 from net.network import parameter_groups, resized
+from net.prototypes import class_prototypes
 from net.weights import load_backbone, save_checkpoint
 from step.seg_set import open_train
 
 SEVERAL_PROCESSES = True
 _WHITENED_FROM = 24  # images
+_PER_CLASS = 25  # images whose features the prototype of a class is made of
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ def run(args, failures) -> None:
         torch.manual_seed(args.seed)
         network = build(args, recipe, data.class_names).to(device, memory_format=torch.channels_last)
         task = SeamTask(network, data, recipe, weights)
-        if recipe.init == "whitened":
-            start_calmly(network, first_images(task, args.seed).to(device))
+        if recipe.init != "published":
+            start_calmly(network, task, args.seed)
+        if recipe.init == "prototypes":
+            start_from_prototypes(network, data, recipe)
         names = ("learning_rate", "momentum", "weight_decay", "warm_up", "clip")
         how = Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=args.accumulate)
         steps = max(1, round(recipe.num_epoches * len(data) / recipe.batch_size))
@@ -150,20 +154,34 @@ class SeamTask:
         return {}
 
 
-def start_calmly(network: Network, images: Tensor) -> None:
+def start_calmly(network: Network, task: SeamTask, seed: int) -> None:
     """New layers for a training of some hundred steps: a classifier near 0, so that its first gradients do not tear up
-    the backbone, and a whitened PCM, which is of use at once. images (N,3,H,W) uint8."""
-    seam = isinstance(network, SEAMNet)
-    nn.init.normal_((network.fc8 if seam else network.classifier).weight, std=0.01)
-    if seam:
-        network.whiten_pcm(images)
+    the backbone, and a whitened PCM, which is of use at once."""
+    nn.init.normal_(classifier_of(network).weight, std=0.01)
+    if isinstance(network, SEAMNet):
+        order, places = Order(len(task.data), seed), range(min(_WHITENED_FROM, len(task.data)))
+        images = [task.sample(order[place], np.random.default_rng((seed, 3, place)))[0] for place in places]
+        network.whiten_pcm(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(network.device))
 
 
-def first_images(task: SeamTask, seed: int) -> Tensor:
-    """Of the training, as augmented -> (N,3,H,W) uint8."""
-    order, places = Order(len(task.data), seed), range(min(_WHITENED_FROM, len(task.data)))
-    images = [task.sample(order[place], np.random.default_rng((seed, 3, place)))[0] for place in places]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+@torch.no_grad()
+def start_from_prototypes(network: Network, data: LabelledImages, recipe: SeamRecipe) -> None:
+    """A classifier that knows the classes from the first images of each."""
+    first = {int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]}
+    side, features = sum(recipe.long_side) // 2, []
+    network.eval()
+    for i in sorted(first):
+        with naming(data.files[i]):
+            image = read_image(data.files[i])
+        image = random_resize_long(image, side, side, np.random.default_rng(0))
+        img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
+        features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
+    weights = class_prototypes(torch.stack(features).cpu(), torch.from_numpy(data.labels[sorted(first)]))
+    classifier_of(network).weight[-len(weights) :] = weights[..., None, None].to(network.device)  # after background
+
+
+def classifier_of(network: Network) -> nn.Conv2d:
+    return network.fc8 if isinstance(network, SEAMNet) else network.classifier
 
 
 def two_view_loss(
