@@ -1,0 +1,53 @@
+"""How a short training of SEAM starts."""
+
+import numpy as np
+import pytest
+import torch
+
+import run_voc
+from data.toy import write_toy
+from misc.images import read_image
+from step.seg_set import open_train
+from step.train_seam import SeamRecipe, SeamTask, build, loss_weights, start_calmly, start_from_prototypes
+
+FIELDS = SeamRecipe.__dataclass_fields__
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("sets") / "toy", num_train=24, num_val=1)
+
+
+def start(root, *flags):
+    """-> the network before its first step, and its task."""
+    argv = ["--preset", "small", "--data_dir", str(root), "--seam_crop_size", "96", "--seam_long_side", "160", "192"]
+    args = run_voc.parse([*argv, "--device", "cpu", "--quiet", *flags])
+    recipe = SeamRecipe(**{name: getattr(args, f"seam_{name}") for name in FIELDS})
+    torch.manual_seed(0)
+    data = open_train(args).images
+    network = build(args, recipe, data.class_names)
+    task = SeamTask(network, data, recipe, loss_weights(args))
+    start_calmly(network, task, seed=0)
+    start_from_prototypes(network, data, recipe)
+    return network.eval(), task
+
+
+@pytest.mark.parametrize("method", ["plain", "hfpl"])
+def test_a_network_of_prototypes_knows_its_images(root, method):
+    network, task = start(root, "--method", method)
+    logits = []
+    for file in task.data.files:
+        img = torch.from_numpy(read_image(file).copy()).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            logits.append(network.cam(torch.nn.functional.interpolate(img.float(), scale_factor=1.5))[0][0].numpy())
+    logits, labels = np.stack(logits), task.data.labels > 0
+    assert logits[labels].mean() > logits[~labels].mean() + 1
+    assert {"plain": "classifier", "hfpl": "fc8"}[method] in dict(network.named_children())
+
+
+def test_the_same_start_twice_and_rates_of_the_groups(root):
+    (one, task), (two, _) = start(root, "--method", "seam"), start(root, "--method", "seam")
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    factor = {id(p): group.factor for group in task.groups for p in group.parameters}
+    assert factor[id(one.fc8.weight)] == 10 and {factor[id(p)] for p in one.pcm_weights()} == {1}
+    assert len(factor) == sum(len(group.parameters) for group in task.groups)
