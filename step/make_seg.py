@@ -39,6 +39,7 @@ _FLAGS = (
     "make_seg_weights",
     "seg_scales",
     "seg_crf",
+    "seg_crf_recipe",
     "seg_crf_num_iter",
     "crf_scale",
     "max_side",
