@@ -46,7 +46,7 @@ _FLAGS = (
     "result_dir",
     "limit",
 )
-_FLAGS += ("crf_scale", "num_workers", "overwrite", "quiet", "device")
+_FLAGS += ("num_workers", "overwrite", "quiet", "device")
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
