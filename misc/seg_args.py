@@ -207,6 +207,7 @@ TOY = {
     "sem_seg_scale": 2.0,
     "sem_seg_exp_times": 3,
     "sem_seg_alpha": 1.0,
+    "sem_seg_confidence": 0.7,
     "seg_crop_size": 160,
     "seg_scale": [1.25, 2.0],
     "seg_num_steps": 400,
@@ -355,7 +356,7 @@ def add_sem_seg_flags(flags: Flags) -> None:
     g.add("sem_seg_exp_times", count, "the walk has 2 to this power steps")
     g.add("sem_seg_crf", flag, "end with a dense CRF")
     g.add("sem_seg_crf_num_iter", count, "mean-field iterations")
-    g.add("sem_seg_confidence", fraction, "pixels whose label has a lower probability become void (255)")
+    g.add("sem_seg_confidence", fraction, "train_seg leaves out pixels whose label has a lower probability")
     g.add("sem_seg_soft", flag, "also write the scores of all present classes, RESULT_DIR/sem_seg_soft/<name>.npz")
 
 

@@ -4,7 +4,8 @@
 
 Reads   the images of all parts; RESULT_DIR/cam/<name>.npz; RESULT_DIR/ckpt/aff.pth
 Writes  RESULT_DIR/sem_seg/<name>.png, palette pictures as VOC's masks; with --sem_seg_soft also
-        sem_seg_soft/<name>.npz, scores of the background and the present classes in the format of CRF maps
+        sem_seg_soft/<name>.npz, scores of the background and the present classes in the format of CRF maps; with
+        --sem_seg_confidence also sem_seg_sure/<name>.png, void where unsure, which train_seg then learns from
 Paper   Ahn & Kwak, Learning pixel-level semantic affinity, CVPR 2018, section 3.3; HFPL, WACV 2024
 """
 
@@ -37,6 +38,8 @@ from step.make_crf import crf_params
 from step.seg_set import open_all
 from step.train_aff import require_files, resize_maps, trained_file
 
+SURE = "sem_seg_sure"
+
 
 @dataclass(frozen=True)
 class SemSegRecipe:
@@ -53,7 +56,8 @@ class SemSegRecipe:
 def run(args, failures) -> None:
     recipe = recipe_of(args)
     images = open_all(args)
-    cam_dir, out_dir, soft_dir = (args.result_dir / kind for kind in ("cam", "sem_seg", "sem_seg_soft"))
+    kinds = ("cam", "sem_seg", "sem_seg_soft", SURE)
+    cam_dir, out_dir, soft_dir, sure_dir = (args.result_dir / kind for kind in kinds)
     items = [
         Item(file, out_dir / f"{name}.png", cam_dir / f"{name}.npz")
         for name, file in zip(images.names, images.files, strict=True)
@@ -68,7 +72,9 @@ def run(args, failures) -> None:
         scores, labels = pseudo_scores(image, cams, embed, recipe, args.max_side), np.append(0, cams.labels)
         if args.sem_seg_soft:
             write_cams(soft_dir / item.out.relative_to(out_dir).with_suffix(".npz"), labels, scores)
-        return label_map(scores, labels, recipe.confidence)
+        if recipe.confidence:
+            write_mask(sure_dir / item.out.relative_to(out_dir), label_map(scores, labels, recipe.confidence))
+        return label_map(scores, labels, 0)
 
     label_images("make_sem_seg", items, label_of, settings, args, failures)
 

@@ -2,7 +2,7 @@
 
     python run_voc.py ... --seg_labels my_labels        on label maps of your own, <name>.png
 
-Reads   the training images; RESULT_DIR/sem_seg/<name>.png; weights to start from
+Reads   the training images; RESULT_DIR/sem_seg/<name>.png (sem_seg_sure with --sem_seg_confidence); start weights
 Writes  RESULT_DIR/ckpt/seg.pth, weights and facts alone; train_seg.csv; states to go on from
 Paper   Chen et al., DeepLab, ICLR 2015 (LargeFOV); the recipe is that of SEAM (CVPR 2020) and HFPL (WACV 2024)
 """
@@ -28,6 +28,7 @@ from misc.predictions import read_label
 from misc.training import Length, Optimization, describe_identity, fit
 from net import NetFacts, Network
 from net.weights import load_backbone, save_checkpoint
+from step.make_sem_seg import SURE
 from step.seg_set import open_train
 from step.train_aff import digest, factor_groups, known_network, read_named, require_files, start_weights
 
@@ -61,7 +62,7 @@ def run(args, failures) -> None:
     name = known_network(args, "seg")
     part = open_train(args)
     images = part.images
-    folder = args.seg_labels or args.result_dir / "sem_seg"
+    folder = args.seg_labels or args.result_dir / (SURE if args.sem_seg_confidence else "sem_seg")
     labels = [folder / f"{image}.png" for image in images.names]
     require_files(labels, "pseudo labels", "make_sem_seg")
     with together(pick_device(args.device)) as (processes, device):
