@@ -210,7 +210,6 @@ TOY = {
     "sem_seg_confidence": 0.7,
     "seg_crop_size": 160,
     "seg_scale": [1.25, 2.0],
-    "seg_num_steps": 400,
     "seg_scales": [1.5, 1.75],
 }
 
@@ -289,9 +288,8 @@ def add_seam_flags(flags: Flags) -> None:
     g.add("seam_head_factor", positive_float, "the new layers' learning rate is this many times the backbone's")
     g.add("seam_pcm_factor", nonnegative_float, "the same for the layers of SEAM's pixel correlation module")
     inits = ("published", "whitened", "prototypes")
-    g.add(
-        "seam_init", str, "start of the new layers; whitened, by the first images: for short trainings", choices=inits
-    )
+    text = "new layers' start: random; for short trainings a whitened PCM; also a classifier of class means"
+    g.add("seam_init", str, text, choices=inits)
     g.add("seam_jitter", fraction, "strength of the jitter of brightness, contrast, saturation")
     g.add("seam_hue", fraction, "hue is turned by up to this share of the circle")
     g.add("isl_weight", fraction, "share of the importance sampling loss in the first view's classification; 0: off")

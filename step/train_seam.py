@@ -73,10 +73,13 @@ def run(args, failures) -> None:
         torch.manual_seed(args.seed)
         network = build(args, recipe, data.class_names).to(device, memory_format=torch.channels_last)
         task = SeamTask(network, data, recipe, weights)
-        if recipe.init != "published":
-            start_calmly(network, task, args.seed)
-        if recipe.init == "prototypes":
-            start_from_prototypes(network, data, recipe)
+        try:
+            if recipe.init != "published":
+                start_calmly(network, task, args.seed)
+            if recipe.init == "prototypes":
+                start_from_prototypes(network, data, recipe)
+        except OSError as e:
+            raise InputError(f"{e}; mend it or take it away") from e
         names = ("learning_rate", "momentum", "weight_decay", "warm_up", "clip")
         how = Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=args.accumulate)
         steps = max(1, round(recipe.num_epoches * len(data) / recipe.batch_size))

@@ -1,5 +1,7 @@
 """How a short training of SEAM starts."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import run_voc
 from data.toy import write_toy
 from misc.images import read_image
+from misc.passes import run_passes
 from step.seg_set import open_train
 from step.train_seam import SeamRecipe, SeamTask, build, loss_weights, start_calmly, start_from_prototypes
 
@@ -51,3 +54,18 @@ def test_the_same_start_twice_and_rates_of_the_groups(root):
     factor = {id(p): group.factor for group in task.groups for p in group.parameters}
     assert factor[id(one.fc8.weight)] == 10 and {factor[id(p)] for p in one.pcm_weights()} == {1}
     assert len(factor) == sum(len(group.parameters) for group in task.groups)
+
+
+def test_an_image_that_the_check_did_not_see_is_named_before_the_first_step(root, tmp_path, capsys, monkeypatch):
+    shutil.copytree(root, tmp_path / "set")
+    image = sorted((tmp_path / "set" / "JPEGImages").iterdir())[0]
+
+    def breaking(data):  # it runs after the check of a sample, which would see it in a set this small
+        image.write_bytes(image.read_bytes()[:600])
+        return ""
+
+    monkeypatch.setattr("step.train_seam.describe", breaking)
+    argv = ["--preset", "small", "--data_dir", str(tmp_path / "set"), "--result_dir", str(tmp_path / "r"), "--quiet"]
+    status = run_passes({"train_seam_pass": "step.train_seam"}, lambda: run_voc.parse([*argv, "--device", "cpu"]))
+    err = capsys.readouterr().err
+    assert status == 2 and image.name in err and "Traceback" not in err
