@@ -12,7 +12,7 @@ Edit the defaults below, or give flags; `python run_sample.py --help` explains t
 import sys
 from pathlib import Path
 
-from misc.args import (
+from misc.run.flags import (
     Flags,
     add_cam_flags,
     add_device_flags,
@@ -22,7 +22,7 @@ from misc.args import (
     add_train_cam_flags,
     add_train_flags,
 )
-from misc.passes import run_passes
+from misc.run.passes import run_passes
 
 ROOT = Path(__file__).resolve().parent
 

@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from misc.args import Flags, add_eval_flags, add_run_flags, add_slic_flags
-from misc.passes import run_passes
-from misc.store import read_json
+from misc.files.store import read_json
+from misc.run.flags import Flags, add_eval_flags, add_run_flags, add_slic_flags
+from misc.run.passes import run_passes
 
 ROOT = Path(__file__).resolve().parent
 

@@ -5,14 +5,14 @@
     python run_voc.py --data_dir my_set --seam_network resnet50                 images and classes of your own
     python run_voc.py --train_seam_pass False --make_cam_pass False             the passes after these alone
 
-Defaults are in misc/seg_args.py; `python run_voc.py --help` explains all flags.
+Defaults are in misc/run/seg_args.py; `python run_voc.py --help` explains all flags.
 """
 
 import sys
 from pathlib import Path
 
-from misc.passes import run_passes
-from misc.seg_args import PASSES, parse_flags
+from misc.run.passes import run_passes
+from misc.run.seg_args import PASSES, parse_flags
 
 
 def parse(argv: list[str] | None = None):

@@ -1,6 +1,6 @@
 """python -m benchmarks.crf [--size 300 400] [--repeats 9] [--images FOLDER] [--memory]
 
-Run it from the root of the repository. misc/crf.py against pydensecrf2 (pip install pydensecrf2 cython; it needs a
+Run it from the root of the repository. pgt/crf.py against pydensecrf2 (pip install pydensecrf2 cython; it needs a
 compiler) in one process and one thread: A B A B, medians of the times and of the ratios of each turn, and how far the
 marginals are apart. "new size" also builds the position lattice, which data sets of few sizes find in the cache. The
 torch column is the same lattice in torch operations. --memory adds the peak on 4000x3000 with 2 labels. The last
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from misc.crf import CRF_RECIPES, CRFParams, _gaussian, mean_field, mean_field_torch, unary_from_prob
+from pgt.crf import CRF_RECIPES, CRFParams, _gaussian, mean_field, mean_field_torch, unary_from_prob
 
 CASES = [  # labels, iterations
     (2, 5),
@@ -31,7 +31,7 @@ CASES = [  # labels, iterations
 FIRST_CALL = """
 import time, numpy as np
 started = time.perf_counter()
-from misc.crf import CRFParams, dense_crf
+from pgt.crf import CRFParams, dense_crf
 image = np.zeros((40, 40, 3), np.uint8)
 for labels in (2, 3):
     dense_crf(image, np.full((labels, 40, 40), 1 / labels), CRFParams())
@@ -41,7 +41,7 @@ PEAK = """
 import resource, numpy as np
 from PIL import Image
 from skimage import data
-from misc.crf import CRFParams, mean_field
+from pgt.crf import CRFParams, mean_field
 noise = np.random.default_rng(0).normal(0, {noise}, (3000, 4000, 3)).astype(np.float32)
 image = np.clip(np.asarray(Image.fromarray(data.coffee()).resize((4000, 3000))) + noise, 0, 255).astype(np.uint8)
 unary = np.random.default_rng(0).random((2, 3000, 4000), np.float32)
@@ -148,7 +148,7 @@ def main() -> None:
     images = pictures(args.images, args.size)
     print(f"{args.size[0]}x{args.size[1]}, {CRF_RECIPES['wsss_cam']}")
     torch_column = "     torch ratio" * torch_too
-    print(f"labels  iter  pydensecrf    misc.crf ratio  new size ratio{torch_column}   mean |d| labels changed")
+    print(f"labels  iter  pydensecrf    pgt.crf ratio  new size ratio{torch_column}   mean |d| labels changed")
     for labels, num_iter in CASES:
         print(compare(labels, num_iter, images, args.repeats, torch_too), flush=True)
     if args.memory:

@@ -1,6 +1,6 @@
 """python -m benchmarks.losses [--grids 28 56] [--batch 8] [--channels 21] [--repeats 5]
 
-Run it from the root of the repository. Feature similarity (misc/losses.py, windowed, mu 2.5, sigma 5) against the
+Run it from the root of the repository. Feature similarity (pgt/losses.py, windowed, mu 2.5, sigma 5) against the
 straightforward form, which holds (hw)^2 matrices of all pairs of pixels, and the parts of SEAM's loss beside them; all
 forward and backward, one thread, on photographs and smooth random maps of every class.
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from skimage import data
 from torch import Tensor
 
-from misc import losses
+from pgt import losses
 
 
 def all_pairs(image: Tensor, cam: Tensor, mu: float = 2.5, sigma: float = 5.0) -> Tensor:

@@ -22,11 +22,11 @@ import torch
 from skimage import data
 
 import net
-from misc.cam import multi_scale_cam, multi_scale_saliency, saliency_from_cam
-from misc.device import pick_device
-from misc.memory import settle_memory
+from misc.run.device import pick_device
+from misc.run.memory import settle_memory
 from net.efficientnet_lite import SamePadConv2d
 from net.weights import load
+from pgt.cam import multi_scale_cam, multi_scale_saliency, saliency_from_cam
 
 
 def pad_then_convolve(conv: SamePadConv2d, x: torch.Tensor) -> torch.Tensor:

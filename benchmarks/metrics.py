@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from misc.metrics import SaliencyMetrics
+from pgt.metrics.saliency import SaliencyMetrics
 
 
 class Peer:

@@ -1,6 +1,6 @@
 """python -m benchmarks.pamr [--size 300 400] [--repeats 7] [--image FILE]
 
-Run it from the root of the repository. PAMR (misc/pamr.py) against the straightforward form: 48 one-hot shift
+Run it from the root of the repository. PAMR (pgt/pamr.py) against the straightforward form: 48 one-hot shift
 kernels by conv2d in every iteration. One mask channel, 10 iterations, one thread. All run in turn in one
 process; medians of the times, and of the ratios of each turn. The last lines time a new process's first call:
 with nothing compiled before, and with the kernels in numba's cache.
@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from misc.pamr import DILATIONS, NUM_ITER, pamr, pamr_numpy
+from pgt.pamr import DILATIONS, NUM_ITER, pamr, pamr_numpy
 
 FIRST_CALL = """
 import time, numpy as np
 started = time.perf_counter()
-from misc.pamr import pamr_numpy
+from pgt.pamr import pamr_numpy
 imported = time.perf_counter()
 pamr_numpy(np.ones((3, 8, 8)), np.ones((1, 8, 8)))
 print(imported - started, time.perf_counter() - imported)
@@ -52,7 +52,7 @@ def conv_pamr(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def first_call(cache_dir: str) -> tuple[float, float]:
-    """Seconds of a new process to import misc.pamr, and for its first call."""
+    """Seconds of a new process to import pgt.pamr, and for its first call."""
     environment = os.environ | {"NUMBA_CACHE_DIR": cache_dir}
     command = [sys.executable, "-c", FIRST_CALL]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,6 @@
 """python -m benchmarks.random_walk [--size 60 80] [--channels 21] [--exp_times 6] [--repeats 3] [--threads 1]
 
-Run it from the root of the repository. The random walk of misc/affinity.py on a grid (height, width) against the dense
+Run it from the root of the repository. The random walk of pgt/affinity.py on a grid (height, width) against the dense
 power of the transition matrix, as published, and against 2^exp_times products with a sparse matrix. The affinities are
 those of a picture's colours. All run in turn in one process; medians of the times, and of the ratios of each turn.
 Memory is what the first call at this size takes at its peak, each form in a process of its own, after a call on a small
@@ -22,7 +22,7 @@ from skimage import data
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from misc.affinity import BETA, EXP_TIMES, RADIUS, pair_indices, random_walk
+from pgt.affinity import BETA, EXP_TIMES, RADIUS, pair_indices, random_walk
 
 warnings.filterwarnings("ignore", "Sparse")  # torch's notice that these matrices are new
 

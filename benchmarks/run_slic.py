@@ -22,8 +22,8 @@ from skimage.segmentation import slic as skimage_slic
 
 import step.make_slic
 from data.saliency import open_folder
-from misc.images import read_image
-from misc.superpixel import slic
+from misc.files.images import read_image
+from pgt.superpixel import slic
 from step.make_slic import SLIC_RECIPES, make_slic
 from step.refine import Pair, refine_one
 

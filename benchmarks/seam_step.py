@@ -20,7 +20,11 @@ from torch import Tensor
 import net
 from benchmarks.losses import all_pairs
 from misc.errors import InputError
-from misc.losses import (
+from net.fast.for_training import for_training
+from net.fixed import Fixed
+from net.network import resized
+from net.weights import load_backbone
+from pgt.losses import (
     SEAMWeights,
     adaptive_min_pooling_loss,
     ecr_loss,
@@ -30,10 +34,6 @@ from misc.losses import (
     multilabel_soft_margin,
     with_background,
 )
-from net.fixed import Fixed
-from net.for_training import for_training
-from net.network import resized
-from net.weights import load_backbone
 from step.train_seam import two_view_loss
 
 SCALE = 0.3

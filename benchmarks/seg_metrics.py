@@ -20,7 +20,7 @@ from skimage.morphology import disk
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.datasets import DATASETS
-from misc.seg_metrics import BOUND_TH, THRESHOLDS, Confusion, ContourF, ThresholdSweep
+from pgt.metrics.segmentation import BOUND_TH, THRESHOLDS, Confusion, ContourF, ThresholdSweep
 
 C = DATASETS["voc12"].num_classes
 

@@ -1,7 +1,7 @@
 """python -m benchmarks.superpixel --images DIR --masks DIR [--limit 40] [--segments 200] [--repeats 3]
 
 Run it from the root of the repository. Pictures DIR/<id>.jpg and their masks DIR/<id>.png, such as ECSSD. The numba
-SLIC of misc/superpixel.py, in its three colour modes, against scikit-image's and, where opencv-contrib-python is
+SLIC of pgt/superpixel.py, in its three colour modes, against scikit-image's and, where opencv-contrib-python is
 there (pip install opencv-contrib-python-headless), OpenCV's SLIC, SLICO and MSLIC; one thread, in turn on each
 picture. Columns: median milliseconds a picture, median of scikit-image's time over it (same colour mode; "rgb" for
 OpenCV), number of superpixels, boundary recall (share of mask edge pixels with a superpixel edge within 2 pixels,
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from misc.superpixel import LAB_MODES, slic
+from pgt.superpixel import LAB_MODES, slic
 
 REACH = 2  # pixels between an edge of the mask and one of the superpixels
 

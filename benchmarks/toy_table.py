@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import run_voc
-from misc.passes import run_passes
-from misc.seg_args import PASSES
-from misc.store import read_json, write_json
+from misc.files.store import read_json, write_json
+from misc.run.passes import run_passes
+from misc.run.seg_args import PASSES
 
 STAGES = {"cam": "CAM", "sem_seg": "pseudo label", "seg": "final"}
 MEASURES = ("miou", "contour_f")

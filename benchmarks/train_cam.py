@@ -20,11 +20,11 @@ from skimage import data
 from torch.nn import functional as F
 
 import net
-from misc.device import autocast, pick_device
-from misc.images import read_image
-from misc.memory import settle_memory
-from misc.parallel import parallel_map
-from net.for_training import for_training
+from misc.files.images import read_image
+from misc.run.device import autocast, pick_device
+from misc.run.memory import settle_memory
+from misc.run.parallel import parallel_map
+from net.fast.for_training import for_training
 from step.train_cam import TRAIN_CAM_RECIPES, augmented
 
 

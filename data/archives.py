@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from misc.download import DownloadError, download
 from misc.errors import InputError
-from misc.parallel import progress
-from misc.store import replacing
+from misc.files.download import DownloadError, download
+from misc.files.store import replacing
+from misc.run.parallel import progress
 
 _UNDER_WAY = ".download"  # below the root: there until everything is unpacked
 

@@ -46,7 +46,7 @@ def _changes(segmentation: list | Mapping, height: int, width: int) -> list[np.n
 
 
 def decode_counts(text: str) -> list[int]:
-    """The inverse of misc.export.rle_encode: how many pixels are outside, inside, outside, ..."""
+    """The inverse of misc.report.export.rle_encode: how many pixels are outside, inside, outside, ..."""
     counts: list[int] = []
     value = shift = 0
     for code in text.encode("ascii"):

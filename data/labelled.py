@@ -20,8 +20,8 @@ from PIL import Image
 from data.datasets import get_dataset, read_names
 from data.layouts import LAYOUTS, Request, detect_layout, stem_of
 from misc.errors import InputError
-from misc.images import read_image
-from misc.parallel import num_workers_for, parallel_map
+from misc.files.images import read_image
+from misc.run.parallel import num_workers_for, parallel_map
 
 NUM_SAMPLED = 64  # pictures that are decoded when a set is opened
 _FEW = 20  # classes that a description lists one by one

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data import coco14, voc12
 from misc.errors import InputError
-from misc.images import SUFFIXES
+from misc.files.images import SUFFIXES
 
 _SYNSET = re.compile(r"n\d{8}")
 _PARTS = frozenset(("train", "val", "valid", "validation", "test"))

@@ -26,12 +26,12 @@ from data.archives import fetch, is_under_way
 from data.coco_masks import draw_label
 from data.labelled import describe, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
-from misc.args import HelpFormatter, count
 from misc.errors import InputError
-from misc.evaluation import exit_status, table
-from misc.failures import Failures
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.store import fingerprint, is_current, require_writable, write_csv, write_text
+from misc.files.store import fingerprint, is_current, require_writable, write_csv, write_text
+from misc.run.evaluation import exit_status, table
+from misc.run.failures import Failures
+from misc.run.flags import HelpFormatter, count
+from misc.run.parallel import num_workers_for, parallel_map, progress
 
 FLAG = "--root"
 COLUMNS = ("images", "published", "labels", "masks")

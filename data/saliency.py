@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.sample import write_sample
-from misc.images import find_images
+from misc.files.images import find_images
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 # (images, masks) below the root of a data set; a root with none of them is itself the folder of images
@@ -20,7 +20,7 @@ class ImageFolder:
 
 
 def open_folder(root: Path, limit: int | None = None, flag: str = "--sal_dataset_dir") -> ImageFolder:
-    """The pictures of a data set; the first `limit` by stem. Raises InputError as misc.images.find_images does."""
+    """The pictures of a data set; the first `limit` by stem. Raises InputError as find_images does."""
     if root.resolve() == SAMPLE:
         write_sample(root)
     known = [(root / i, root / m) for i, m in _LAYOUTS if (root / i).is_dir()]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from misc.store import replacing, write_png
+from misc.files.store import replacing, write_png
 
 _OUTLINES = Path(__file__).with_suffix("") / "masks.json"
 Polygon = list[list[int]]

@@ -20,7 +20,7 @@ from data.datasets import DatasetSpec
 from data.labelled import LabelledImages, named_in, open_labelled, spread
 from data.layouts import detect_layout
 from misc.errors import InputError
-from misc.predictions import read_label
+from misc.files.predictions import read_label
 
 _MASK_DIRS = ("SegmentationClass", "masks")
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from data import voc12
 from misc.errors import InputError
-from misc.store import read_json, replacing, write_json, write_text
+from misc.files.store import read_json, replacing, write_json, write_text
 
 _VERSION = 1  # of the pictures: another one is another set
 _SIDES = 104, 128  # pixels, shortest and longest

@@ -11,9 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from data.archives import Archive
 from data.datasets import DATASETS, read_names
-from misc.images import find_images
-from misc.store import _KEY as _FINGERPRINT
-from misc.store import replacing
+from misc.files.images import find_images
+from misc.files.store import _KEY as _FINGERPRINT
+from misc.files.store import replacing
 
 SPEC = DATASETS["voc12"]
 IMAGES, ANNOTATIONS, MASKS_AUG = "JPEGImages", "Annotations", "SegmentationClassAug"

@@ -1,6 +1,6 @@
 """AffinityNet: embeddings whose distances say which neighbouring pixels belong to one class. Ahn & Kwak, CVPR 2018.
 
-Which pixels make pairs, and what is done with the affinities: misc.affinity.
+Which pixels make pairs, and what is done with the affinities: pgt.affinity.
 """
 
 from collections.abc import Mapping

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from net.fused import FusedConvReLU6
+from net.fast.fused import FusedConvReLU6
+from net.fast.winograd import WinogradConv2d
 from net.network import NetFacts, Network
-from net.winograd import WinogradConv2d
 
 
 class CAMNet(Network):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torchvision.models import DenseNet169_Weights, ResNet50_Weights
 
-from misc.download import download, sha256_of
 from misc.errors import InputError
-from misc.store import replacing
+from misc.files.download import download, sha256_of
+from misc.files.store import replacing
 from net import NETWORKS, NetFacts, Network, affinitynet, build_from, deeplab, efficientnet_lite, seam
 from net.densenet169 import published_key
 from net.mxnet import read_params, resnet38_state

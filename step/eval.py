@@ -6,7 +6,7 @@
 
 Reads   in a run: RESULT_DIR/cam, cam_pamr, cam_slic, whichever are there; --mask_dir, or the masks of the data set
 Writes  in a run: RESULT_DIR/metrics.json; a table on the terminal
-Paper   misc/metrics.py, misc/localization.py
+Paper   pgt/metrics/saliency.py, pgt/metrics/localization.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from pathlib import Path
 from data.datasets import read_names
 from data.saliency import open_folder
 from misc.errors import InputError
-from misc.evaluation import (
+from misc.files.boxes import ImageBoxes, read_boxes
+from misc.files.images import find_images, read_gray, read_mask
+from misc.files.store import read_json, write_csv, write_json
+from misc.run.evaluation import (
     Pair,
     Strict,
     add_evaluator_flags,
@@ -27,12 +30,10 @@ from misc.evaluation import (
     short_names,
     to_json,
 )
-from misc.evaluation import table as format_table
-from misc.images import find_images, read_gray, read_mask
-from misc.localization import BoxAccuracy, ImageBoxes, read_boxes
-from misc.metrics import CURVES, SaliencyMetrics, SaliencyScores, saliency_scores
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.store import read_json, write_csv, write_json
+from misc.run.evaluation import table as format_table
+from misc.run.parallel import num_workers_for, parallel_map, progress
+from pgt.metrics.localization import BoxAccuracy
+from pgt.metrics.saliency import CURVES, SaliencyMetrics, SaliencyScores, saliency_scores
 
 KINDS = ("cam", "cam_pamr", "cam_slic")
 COLUMNS = ("n", "mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "e_measure")

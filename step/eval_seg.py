@@ -3,7 +3,7 @@
 Reads   RESULT_DIR/cam/<name>.npz, sem_seg/<name>.png, seg/<name>.png; the masks of --eval_splits
 Writes  RESULT_DIR/metrics.json: "cam", "sem_seg", "seg" -> split -> miou, contour_f and iou in percent, n; of maps also
         best_threshold, at which they are, and sweep, the mIoU at the thresholds 0, 0.01, ..., 0.59
-Paper   SEAM (CVPR 2020), HFPL (WACV 2024); misc/seg_metrics.py
+Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from data.datasets import DatasetSpec
 from misc.errors import InputError
-from misc.store import read_json, write_json
+from misc.files.store import read_json, write_json
 from step.eval_sem_seg import Protocol, Scores, score_folder, summary
 from step.seg_set import masks_of, open_eval
 

@@ -4,9 +4,9 @@
     python -m step.eval_sem_seg --pred_dir A B --dataset voc12 --data_dir VOC2012 --split val --out metrics.json
     python -m step.eval_sem_seg --pred_dir A --dataset names.txt --mask_dir M        classes of your own, a name a line
 
-Reads   PRED_DIR/<stem>.png|npz|npy for every mask (misc/predictions.py says what they may hold)
+Reads   PRED_DIR/<stem>.png|npz|npy for every mask (misc/files/predictions.py says what they may hold)
 Writes  a table on the terminal; --out; --per_image
-Paper   SEAM, CVPR 2020 (thresholds 0..0.59); HFPL, WACV 2024 (contour F); misc/seg_metrics.py
+Paper   SEAM, CVPR 2020 (thresholds 0..0.59); HFPL, WACV 2024 (contour F); pgt/metrics/segmentation.py
 
 CAMs are scored at every background threshold in one pass, and shown at the best; contour F is at --bg_score.
 """
@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from data.datasets import DatasetSpec, get_dataset, read_names
-from misc.args import fraction
 from misc.errors import InputError
-from misc.evaluation import (
+from misc.files.images import find_images
+from misc.files.predictions import FIRST_LABEL, Cams, find_prediction, read_label, read_prediction
+from misc.files.store import write_csv, write_json
+from misc.run.evaluation import (
     Pair,
     Strict,
     add_evaluator_flags,
@@ -34,11 +36,9 @@ from misc.evaluation import (
     table,
     to_json,
 )
-from misc.images import find_images
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.predictions import FIRST_LABEL, Cams, find_prediction, read_label, read_prediction
-from misc.seg_metrics import Confusion, ContourF, ThresholdSweep
-from misc.store import write_csv, write_json
+from misc.run.flags import fraction
+from misc.run.parallel import num_workers_for, parallel_map, progress
+from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
 
 COLUMNS = ("n", "miou", "miou_absent_0", "pixel_accuracy", "best_threshold", "contour_f", "contour_f_published")
 CHUNK = 32  # images a task, which has its own counts
@@ -46,7 +46,7 @@ CHUNK = 32  # images a task, which has its own counts
 
 @dataclass(frozen=True)
 class Protocol:
-    """spec: the label space; keys: what key 0 of CAMs is (misc/predictions.py); bg_score: background's score."""
+    """spec: the label space; keys: what key 0 of CAMs is (misc/files/predictions.py); bg_score: background's score."""
 
     spec: DatasetSpec
     keys: str = "foreground"

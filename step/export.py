@@ -20,13 +20,13 @@ from PIL import Image
 
 from data.datasets import DATASETS, DatasetSpec, get_dataset
 from data.saliency import open_folder
-from misc.args import count, fraction
 from misc.errors import InputError
-from misc.evaluation import Pair, Strict, evaluator_parser, exit_status, present_pairs
-from misc.export import FORMATS, Labelled, export
-from misc.images import find_images, read_gray
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.predictions import FIRST_LABEL, Cams, find_prediction, read_prediction
+from misc.files.images import find_images, read_gray
+from misc.files.predictions import FIRST_LABEL, Cams, find_prediction, read_prediction
+from misc.report.export import FORMATS, Labelled, export
+from misc.run.evaluation import Pair, Strict, evaluator_parser, exit_status, present_pairs
+from misc.run.flags import count, fraction
+from misc.run.parallel import num_workers_for, parallel_map, progress
 from step.eval import label_dirs
 
 SALIENCY = "saliency"

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from data.saliency import open_folder
-from misc.cam import class_power, multi_scale_saliency
-from misc.device import autocast, batch_size_for, pick_device
-from misc.images import image_size, limit_side, read_image
-from misc.parallel import prefetch, progress
-from misc.store import fingerprint, is_current, require_writable, write_png
+from misc.files.images import image_size, limit_side, read_image
+from misc.files.store import fingerprint, is_current, require_writable, write_png
+from misc.run.device import autocast, batch_size_for, pick_device
+from misc.run.parallel import prefetch, progress
 from net import NetFacts, for_inference
 from net.weights import load
+from pgt.cam import class_power, multi_scale_saliency
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from misc.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_cam
-from misc.images import limit_side, read_image
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.predictions import Cams, read_prediction
-from misc.store import fingerprint, is_current, require_writable, write_cams
+from misc.files.images import limit_side, read_image
+from misc.files.predictions import Cams, read_prediction
+from misc.files.store import fingerprint, is_current, require_writable, write_cams
+from misc.run.parallel import num_workers_for, parallel_map, progress
+from pgt.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_cam
 from step.seg_set import open_train
 
 FOLDERS = ("crf_la", "crf_ha")

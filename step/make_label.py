@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.saliency import open_folder
-from misc.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_prob, unary_from_saliency
-from misc.pamr import DILATIONS, refine_saliency
-from misc.superpixel import threshold_by_mean
+from pgt.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_prob, unary_from_saliency
+from pgt.pamr import DILATIONS, refine_saliency
+from pgt.superpixel import threshold_by_mean
 from step.refine import refine_folder, to_uint8, with_crf_flags
 
 

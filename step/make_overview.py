@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from data.saliency import open_folder
-from misc.images import find_images, read_gray, read_image
-from misc.overview import cam_overlay, contact_sheet
-from misc.store import write_png
+from misc.files.images import find_images, read_gray, read_image
+from misc.files.store import write_png
+from misc.report.overview import cam_overlay, contact_sheet
 from step.eval import label_dirs
 
 TITLES = {"cam_pamr": "pixel-wise label", "cam_slic": "superpixel-wise label"}

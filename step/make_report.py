@@ -3,7 +3,7 @@
 Reads   the images of --sal_dataset_dir; RESULT_DIR/cam, cam_pamr, cam_slic and masks, whichever are there;
         RESULT_DIR/args*.json, metrics.json, train*.csv, whichever are there
 Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<stem>.webp, the thumbnails of an image side by side
-Paper   misc/metrics.py
+Paper   pgt/metrics/saliency.py
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ from PIL import Image
 
 from data.datasets import DatasetSpec
 from data.saliency import open_folder
-from misc import report
-from misc.images import find_images, read_gray, read_image, read_mask
-from misc.metrics import LEVELS, saliency_scores
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.predictions import Cams, read_label, read_prediction
-from misc.report import Column, Record
-from misc.seg_metrics import Confusion
-from misc.store import fingerprint, read_json, require_writable, write_text
+from misc.files.images import find_images, read_gray, read_image, read_mask
+from misc.files.predictions import Cams, read_label, read_prediction
+from misc.files.store import fingerprint, read_json, require_writable, write_text
+from misc.report import page as report
+from misc.report.page import Column, Record
+from misc.run.parallel import num_workers_for, parallel_map, progress
+from pgt.metrics.saliency import LEVELS, saliency_scores
+from pgt.metrics.segmentation import Confusion
 from step.eval import label_dirs, outdated
 
 TITLES = {"cam": "CAM", "cam_pamr": "pixel label", "cam_slic": "superpixel label"}
@@ -43,7 +43,7 @@ class Entry:
 @dataclass(frozen=True)
 class Layer:
     """A file as read. picture (H,W,3) or (H,W) uint8 to look at; values (H,W) uint8 gray or ids, or bool of a mask;
-    filter: see misc.report.Record.filters."""
+    filter: see misc.report.page.Record.filters."""
 
     picture: np.ndarray
     values: np.ndarray | None = None

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misc.args import Flags, add_device_flags, add_run_flags, flag, positive_int
-from misc.augment import resize
-from misc.crf import CRFParams, dense_crf
-from misc.device import autocast, pick_device
-from misc.download import sha256_of
-from misc.images import find_images, limit_side
-from misc.passes import run_passes
-from misc.seg_args import DEFAULTS, ROOT, add_crf_scale, add_segmenter_flags
+from misc.files.download import sha256_of
+from misc.files.images import find_images, limit_side
+from misc.run.device import autocast, pick_device
+from misc.run.flags import Flags, add_device_flags, add_run_flags, flag, positive_int
+from misc.run.passes import run_passes
+from misc.run.seg_args import DEFAULTS, ROOT, add_crf_scale, add_segmenter_flags
+from misc.train.augment import resize
 from net import Network, SegNet, for_inference
 from net.network import resized
+from pgt.crf import CRFParams, dense_crf
 from step.make_crf import crf_params
 from step.make_sem_seg import Item, label_images, read_network
 from step.seg_set import open_split

@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 import torch
 
-from misc.cam import present_class_cam
-from misc.device import autocast, pick_device
-from misc.download import sha256_of
 from misc.errors import InputError
-from misc.images import image_size, limit_side, read_image
-from misc.parallel import prefetch, progress
-from misc.store import fingerprint, is_current, require_writable, write_cams
+from misc.files.download import sha256_of
+from misc.files.images import image_size, limit_side, read_image
+from misc.files.store import fingerprint, is_current, require_writable, write_cams
+from misc.run.device import autocast, pick_device
+from misc.run.parallel import prefetch, progress
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import read_checkpoint
+from pgt.cam import present_class_cam
 from step.seg_set import open_all
 
 

@@ -4,8 +4,8 @@ Reads   the images and masks of --eval_splits; RESULT_DIR/cam, sem_seg, seg, met
 Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<name>.webp
 """
 
-from misc.report import Column
-from misc.store import read_json
+from misc.files.store import read_json
+from misc.report.page import Column
 from step.make_report import Entry, make_report
 from step.seg_set import open_eval, open_train
 

@@ -21,19 +21,19 @@ import torch
 from torch import Tensor
 
 from data.voc12 import write_mask
-from misc.affinity import IGNORE, RADIUS, pair_indices, walk_labels
-from misc.augment import resize
-from misc.crf import CRFParams, dense_crf
-from misc.device import autocast, pick_device
-from misc.download import sha256_of
 from misc.errors import InputError
-from misc.images import limit_side, read_image
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.predictions import Cams, read_prediction
-from misc.store import fingerprint, is_current, require_writable, write_cams
+from misc.files.download import sha256_of
+from misc.files.images import limit_side, read_image
+from misc.files.predictions import Cams, read_prediction
+from misc.files.store import fingerprint, is_current, require_writable, write_cams
+from misc.run.device import autocast, pick_device
+from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.train.augment import resize
 from net import AffinityNet, Network, for_inference
 from net.affinitynet import affinity
 from net.weights import read_checkpoint
+from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
+from pgt.crf import CRFParams, dense_crf
 from step.make_crf import crf_params
 from step.seg_set import open_all
 from step.train_aff import require_files, resize_maps, trained_file

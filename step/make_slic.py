@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.saliency import open_folder
-from misc.crf import CRF_RECIPES, CRFParams, dense_crf
-from misc.superpixel import slic, superpixel_mean, threshold_by_mean
+from pgt.crf import CRF_RECIPES, CRFParams, dense_crf
+from pgt.superpixel import slic, superpixel_mean, threshold_by_mean
 from step.refine import refine_folder, with_crf_flags
 
 
@@ -20,7 +20,7 @@ class SlicParams:
     """How a map becomes a superpixel-wise label: sure parts, means over superpixels, dense CRF.
 
     high, low: grey levels above high times the map's mean become 255, those below low times its mean 0.
-    lab: the colour space of SLIC (misc.superpixel.LAB_MODES); num_iter: its rounds. crf None leaves the CRF out.
+    lab: the colour space of SLIC (pgt.superpixel.LAB_MODES); num_iter: its rounds. crf None leaves the CRF out.
     """
 
     segments: int = 200

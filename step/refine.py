@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from misc.args import from_flags
-from misc.images import limit_side, read_gray, read_image
-from misc.parallel import num_workers_for, parallel_map, progress
-from misc.store import fingerprint, is_current, require_writable, write_png
+from misc.files.images import limit_side, read_gray, read_image
+from misc.files.store import fingerprint, is_current, require_writable, write_png
+from misc.run.flags import from_flags
+from misc.run.parallel import num_workers_for, parallel_map, progress
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pair:
 
 
 def with_crf_flags(recipe, args, prefix: str):
-    """As misc.args.from_flags, of a recipe with a CRF: the CRF's fields are flags named prefix + "crf_" + field, and
+    """As from_flags, of a recipe with a CRF: the CRF's fields are flags named prefix + "crf_" + field, and
     prefix + "crf" False leaves it out."""
     crf = from_flags(recipe.crf, args, f"{prefix}crf_") if getattr(args, prefix + "crf") else None
     return replace(from_flags(recipe, args, prefix), crf=crf)

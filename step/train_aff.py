@@ -19,18 +19,18 @@ from torch import Tensor
 
 import net
 from data.labelled import LabelledImages, spread
-from misc.affinity import IGNORE, RADIUS, affinity_labels, affinity_loss, block_mean, confident_label, pair_indices
-from misc.augment import color_jitter, random_crop, random_flip, random_resize_long
-from misc.device import pick_device
-from misc.distributed import launched, together
 from misc.errors import InputError, naming
-from misc.images import read_image
-from misc.predictions import Cams, read_prediction
-from misc.store import fingerprint
-from misc.training import Group, Length, Optimization, describe_identity, fit
+from misc.files.images import read_image
+from misc.files.predictions import Cams, read_prediction
+from misc.files.store import fingerprint
+from misc.run.device import pick_device
+from misc.run.distributed import launched, together
+from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
+from misc.train.loop import Group, Length, Optimization, describe_identity, fit
 from net.affinitynet import affinity
 from net.network import Network, parameter_groups
 from net.weights import load_backbone, save_checkpoint
+from pgt.affinity import IGNORE, RADIUS, affinity_labels, affinity_loss, block_mean, confident_label, pair_indices
 from step.seg_set import open_train
 
 SEVERAL_PROCESSES = True
@@ -146,7 +146,7 @@ def factor_groups(network: Network, head_factor: float = 10) -> list[Group]:
 
 
 class AffTask:
-    """See misc.training.Task."""
+    """See misc.train.loop.Task."""
 
     def __init__(self, network: Network, images: LabelledImages, maps: Sequence[tuple[Path, Path]], recipe: AffRecipe):
         self.net, self.images, self.maps, self.recipe = network, images, maps, recipe

@@ -20,8 +20,15 @@ from torch.nn import functional as F
 
 import net
 from data.labelled import LabelledImages, describe, open_labelled
-from misc.args import from_flags
-from misc.augment import (
+from misc.errors import InputError, naming
+from misc.files.boxes import read_boxes
+from misc.files.images import find_images, read_image
+from misc.files.store import read_json, write_json
+from misc.report.overview import cam_overlay
+from misc.run.device import pick_device
+from misc.run.distributed import launched, together
+from misc.run.flags import from_flags
+from misc.train.augment import (
     color_jitter,
     random_crop,
     random_erasing,
@@ -30,20 +37,14 @@ from misc.augment import (
     random_resized_crop,
     resize,
 )
-from misc.board import Board
-from misc.classification import ClassScores, MapScores
-from misc.device import pick_device
-from misc.distributed import launched, together
-from misc.errors import InputError, naming
-from misc.images import find_images, read_image
-from misc.localization import read_boxes
-from misc.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
-from misc.overview import cam_overlay
-from misc.store import read_json, write_json
-from misc.training import Group, Length, Optimization, describe_identity, fit
+from misc.train.board import Board
+from misc.train.loop import Group, Length, Optimization, describe_identity, fit
+from misc.train.map_scores import MapScores
 from net import Network
-from net.for_training import for_training
+from net.fast.for_training import for_training
 from net.weights import load_backbone, save_checkpoint
+from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
+from pgt.metrics.classification import ClassScores
 
 SEVERAL_PROCESSES = True
 DEFAULT_NETWORK = "resnet50"
@@ -172,7 +173,7 @@ def length_of(recipe: TrainCamRecipe, num_images: int, args) -> Length:
 
 
 class CamTask:
-    """See misc.training.Task."""
+    """See misc.train.loop.Task."""
 
     def __init__(self, network: Network, data: LabelledImages, val: LabelledImages | None, recipe, args):
         self.net, self.data, self.val, self.recipe = network, data, val, recipe

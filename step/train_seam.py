@@ -18,20 +18,20 @@ from torch import Tensor, nn
 
 import net
 from data.labelled import LabelledImages, describe
-from misc.args import from_flags
-from misc.augment import color_jitter, random_crop, random_flip, random_resize_long
-from misc.device import pick_device
-from misc.distributed import launched, together
 from misc.errors import InputError, naming
-from misc.images import read_image
-from misc.losses import SEAMWeights, multilabel_soft_margin, seam_loss
-from misc.training import Group, Length, Optimization, Order, describe_identity, fit
+from misc.files.images import read_image
+from misc.run.device import pick_device
+from misc.run.distributed import launched, together
+from misc.run.flags import from_flags
+from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
+from misc.train.loop import Group, Length, Optimization, Order, describe_identity, fit
 from net import Network, SEAMNet
+from net.fast.for_training import for_training
 from net.fixed import Fixed
-from net.for_training import for_training
 from net.network import parameter_groups, resized
 from net.prototypes import class_prototypes
 from net.weights import load_backbone, save_checkpoint
+from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from step.seg_set import open_train
 
 SEVERAL_PROCESSES = True
@@ -121,7 +121,7 @@ def build(args, recipe: SeamRecipe, class_names: tuple[str, ...]) -> Network:
 
 
 class SeamTask:
-    """See misc.training.Task. weights None: classification alone, by a CAM network."""
+    """See misc.train.loop.Task. weights None: classification alone, by a CAM network."""
 
     def __init__(self, network: Network, data: LabelledImages, recipe: SeamRecipe, weights: SEAMWeights | None):
         self.net, self.data, self.recipe, self.weights = network, data, recipe, weights

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 import net
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages
-from misc.augment import random_crop, random_flip, resize
-from misc.device import pick_device
-from misc.distributed import launched, together
 from misc.errors import naming
-from misc.predictions import read_label
-from misc.training import Length, Optimization, describe_identity, fit
+from misc.files.predictions import read_label
+from misc.run.device import pick_device
+from misc.run.distributed import launched, together
+from misc.train.augment import random_crop, random_flip, resize
+from misc.train.loop import Length, Optimization, describe_identity, fit
 from net import NetFacts, Network
 from net.weights import load_backbone, save_checkpoint
 from step.make_sem_seg import SURE
@@ -88,7 +88,7 @@ def run(args, failures) -> None:
 
 
 class SegTask:
-    """See misc.training.Task."""
+    """See misc.train.loop.Task."""
 
     def __init__(
         self, network: Network, images: LabelledImages, labels: Sequence[Path], spec: DatasetSpec, recipe: SegRecipe

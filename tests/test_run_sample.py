@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import run_sample
-from misc.passes import run_passes
+from misc.run.passes import run_passes
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "0.5", "--device", "cpu", "--quiet"]

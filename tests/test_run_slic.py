@@ -9,7 +9,7 @@ from PIL import Image
 
 import run_sample
 import run_slic
-from misc.passes import run_passes
+from misc.run.passes import run_passes
 
 FAST = ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "--device", "cpu", "--quiet"]
 

@@ -20,9 +20,9 @@ import run_coco
 import run_voc
 from data.datasets import DATASETS
 from data.toy import CLASS_NAMES, write_toy
-from misc.passes import run_passes
-from misc.predictions import read_prediction
-from misc.seg_args import PASSES
+from misc.files.predictions import read_prediction
+from misc.run.passes import run_passes
+from misc.run.seg_args import PASSES
 from net.weights import save_checkpoint
 from step.seg_set import open_all, open_eval, open_train
 

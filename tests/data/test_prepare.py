@@ -23,8 +23,8 @@ from data.archives import Archive
 from data.datasets import DATASETS, read_names
 from data.labelled import open_labelled
 from data.segmentation import open_segmentation
-from misc import download
 from misc.errors import InputError
+from misc.files import download
 
 
 @pytest.fixture

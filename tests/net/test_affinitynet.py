@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from misc.affinity import RADIUS, pair_indices
 from net import NetFacts, for_inference
 from net.affinitynet import AffinityNet, affinity, dense_affinity, published
 from net.densenet169 import DenseNet169
@@ -12,6 +11,7 @@ from net.efficientnet_lite import EfficientNetLite
 from net.network import parameter_groups
 from net.resnet38 import ResNet38
 from net.resnet50 import ResNet50
+from pgt.affinity import RADIUS, pair_indices
 
 FACTS = NetFacts("any", 0)
 BACKBONES = {

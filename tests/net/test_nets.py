@@ -7,9 +7,9 @@ import torchvision
 from torch.nn.functional import relu
 
 import net
-from misc.cam import mirrored_batch, unmirror
 from net import efficientnet_lite
 from net.weights import read_checkpoint
+from pgt.cam import mirrored_batch, unmirror
 
 SIZES = [(64, 64), (65, 97), (33, 32)]
 SCALES = (1.0, 0.5, 1.5, 2.0)

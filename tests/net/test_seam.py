@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from misc.cam import mirrored_batch, unmirror
-from misc.losses import SEAMWeights, seam_loss
 from net import NetFacts, for_inference, seam
 from net.densenet169 import DenseNet169
 from net.efficientnet_lite import MEAN, STD, EfficientNetLite
@@ -16,6 +14,8 @@ from net.network import parameter_groups
 from net.resnet38 import ResNet38
 from net.resnet50 import ResNet50
 from net.seam import SEAMNet, normalised_cam, published
+from pgt.cam import mirrored_batch, unmirror
+from pgt.losses import SEAMWeights, seam_loss
 
 BACKBONES = {
     "efficientnet_lite0": lambda: EfficientNetLite("efficientnet_lite0", 16),

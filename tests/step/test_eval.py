@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from misc.images import read_gray, read_mask
-from misc.localization import BoxAccuracy
-from misc.metrics import SaliencyMetrics
+from misc.files.images import read_gray, read_mask
+from pgt.metrics.localization import BoxAccuracy
+from pgt.metrics.saliency import SaliencyMetrics
 from step.eval import main
 
 ROOT = Path(__file__).resolve().parents[2]

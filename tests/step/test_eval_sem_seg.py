@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from data.datasets import DATASETS
-from misc.failures import Failures
-from misc.seg_metrics import Confusion, ContourF
+from misc.run.failures import Failures
+from pgt.metrics.segmentation import Confusion, ContourF
 from step import export
 from step.eval_sem_seg import main
 

@@ -1,7 +1,7 @@
 """The CRFs of the segmentation branch, as flags want them."""
 
 import run_voc
-from misc.crf import CRF_RECIPES
+from pgt.crf import CRF_RECIPES
 from step.make_crf import crf_params
 
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from data.datasets import get_dataset
-from misc.failures import Failures
-from misc.metrics import saliency_scores
-from misc.report import Column, Record, page
-from misc.store import read_json, write_json, write_text
+from misc.files.store import read_json, write_json, write_text
+from misc.report.page import Column, Record, page
+from misc.run.failures import Failures
+from pgt.metrics.saliency import saliency_scores
 from step import eval as step_eval
 from step import make_report
 from step.make_report import Entry, disagreement, mean_iou, page_data
@@ -397,7 +397,7 @@ def test_the_slider_uncovers_the_image(opened):
 
 
 def test_a_map_is_coloured_over_the_image(opened, built):
-    """As misc.overview does it for the thumbnails, with another weight."""
+    """As misc.report.overview does it for the thumbnails, with another weight."""
     opened.set("#query", "a b")
     opened.click(".card")
     opened.set("#slider", "0")

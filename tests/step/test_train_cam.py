@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import net
-from misc.store import read_json
+from misc.files.store import read_json
 from net.weights import read_checkpoint
 from run_sample import PASSES, parse
 
@@ -145,7 +145,7 @@ def test_two_processes_make_the_step_of_one(classes, tmp_path):
     ],
 )
 def test_bad_input_is_one_clear_line(spoil, flags, message, classes, tmp_path, capsys):
-    from misc.passes import run_passes
+    from misc.run.passes import run_passes
     from net.weights import save_checkpoint
 
     val = tmp_path / "val" / "bird"
@@ -163,9 +163,9 @@ def test_bad_input_is_one_clear_line(spoil, flags, message, classes, tmp_path, c
 
 
 def test_a_disk_without_space(classes, tmp_path, capsys, monkeypatch):
-    import misc.checkpoint
+    import misc.train.checkpoint
     import net.weights
-    from misc.passes import run_passes
+    from misc.run.passes import run_passes
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -174,4 +174,4 @@ def test_a_disk_without_space(classes, tmp_path, capsys, monkeypatch):
     argv = [*OFF, *SMALL, "--cls_dataset_dir", str(classes), "--result_dir", str(tmp_path / "r")]
     assert run_passes(PASSES, lambda: parse([*argv, "--cam_num_steps", "1"])) == 2
     error = capsys.readouterr().err
-    assert "cam.pth: No space left on device" in error and misc.checkpoint.last_state(tmp_path / "r") is None
+    assert "cam.pth: No space left on device" in error and misc.train.checkpoint.last_state(tmp_path / "r") is None

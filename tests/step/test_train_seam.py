@@ -8,8 +8,8 @@ import torch
 
 import run_voc
 from data.toy import write_toy
-from misc.images import read_image
-from misc.passes import run_passes
+from misc.files.images import read_image
+from misc.run.passes import run_passes
 from step.seg_set import open_train
 from step.train_seam import SeamRecipe, SeamTask, build, loss_weights, start_calmly, start_from_prototypes
 

@@ -12,17 +12,17 @@ from PIL import Image
 import run_voc
 from data.datasets import DatasetSpec
 from data.toy import write_toy
-from misc.affinity import affinity_labels, affinity_loss, block_mean, confident_label, pair_indices, walk_labels
-from misc.crf import CRF_RECIPES, dense_crf
-from misc.passes import run_passes
-from misc.predictions import Cams, read_prediction
-from misc.seg_args import PASSES
-from misc.store import write_cams
-from misc.training import Optimization, make_optimizer, set_learning_rate
+from misc.files.predictions import Cams, read_prediction
+from misc.files.store import write_cams
+from misc.run.passes import run_passes
+from misc.run.seg_args import PASSES
+from misc.train.loop import Optimization, make_optimizer, set_learning_rate
 from net import build, build_from
 from net.affinitynet import affinity
 from net.network import NetFacts
 from net.weights import load_backbone, read_checkpoint, save_checkpoint
+from pgt.affinity import affinity_labels, affinity_loss, block_mean, confident_label, pair_indices, walk_labels
+from pgt.crf import CRF_RECIPES, dense_crf
 from step import make_seg, make_sem_seg, train_aff, train_seg
 from step.seg_set import open_all, open_train
 

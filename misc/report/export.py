@@ -1,0 +1,177 @@
+"""Labels as other tools read them: COCO json, PASCAL VOC files, labelme json. A label map is (H,W) integers, 0 is the
+background, `ignore` the void."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from misc.errors import InputError
+from misc.files.store import replacing, write_json, write_png, write_text
+
+if TYPE_CHECKING:  # data stands on misc
+    from data.datasets import DatasetSpec
+
+Outline = list[list[float]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image: its file, and its label map (H,W)."""
+
+    image: Path
+    label: np.ndarray
+
+
+def rle_encode(mask: np.ndarray) -> dict[str, object]:
+    """mask (H,W) bool -> COCO's compressed run-length code: {"size": [H, W], "counts": text}."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(np.concatenate([[0], changes, [flat.size]]))
+    counts = [0, *runs.tolist()] if flat[0] else runs.tolist()  # the first run is of background
+    deltas = counts[:3] + [count - before for count, before in zip(counts[3:], counts[1:], strict=False)]
+    return {"size": list(mask.shape), "counts": "".join(map(_to_text, deltas))}
+
+
+def _to_text(value: int) -> str:
+    """A signed number, 5 bits a character, low bits first; bit 5 says that more follow, offset 48."""
+    text = ""
+    while True:
+        bits, value = value & 31, value >> 5
+        done = value == (-1 if bits & 16 else 0)
+        text += chr(48 + (bits if done else bits | 32))
+        if done:
+            return text
+
+
+def polygons(mask: np.ndarray) -> list[Outline]:
+    """Outlines [x, y] of the parts of mask (H,W) bool, on the edges between pixels (pixel 0 covers 0..1) but for a
+    quarter of a pixel, so that thin parts have an area. Holes are filled: COCO's polygons have none."""
+    twice = np.kron(mask.astype(np.uint8), np.ones((2, 2), np.uint8))
+    outlines, _ = cv2.findContours(twice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((outline[:, 0] + 0.5) / 2).tolist() for outline in outlines]
+
+
+def painted_outlines(label: np.ndarray) -> list[tuple[int, Outline]]:
+    """(label, outline of pixel centres), to be filled with their borders in this order: that gives the label map.
+
+    Parts are joined through the 4 neighbours, so one that lies inside another is smaller than what the other's outline
+    encloses, and comes after it. Background comes up where it fills holes.
+    """
+    found = []
+    for value in np.unique(label):
+        num, parts, stats, _ = cv2.connectedComponentsWithStats((label == value).astype(np.uint8), connectivity=4)
+        for k in range(1, num):
+            x, y, w, h = stats[k, :4].tolist()
+            at_edge = x == 0 or y == 0 or x + w == label.shape[1] or y + h == label.shape[0]
+            if value == 0 and at_edge:
+                continue  # nothing encloses it
+            part = (parts[y : y + h, x : x + w] == k).astype(np.uint8)
+            outlines, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            filled = cv2.drawContours(np.zeros_like(part), outlines, -1, 1, cv2.FILLED)
+            found.append((-int(filled.sum()), int(value), (outlines[0][:, 0] + (x, y)).tolist()))
+    return [(value, outline) for _, value, outline in sorted(found)]
+
+
+def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, shapes: str = "rle") -> int:
+    """Writes out_dir/instances.json: of every image and class one annotation, as rle or, with holes filled, polygons.
+    Returns the number of images. Image numbers are the data set's own where names hold them, else 1, 2, ..."""
+    images, annotations = [], []
+    for i, item in enumerate(labelled, 1):
+        h, w = item.label.shape
+        number = _trailing_number(item.image.stem) if spec.ids_in_names else None
+        number = i if number is None else number
+        images.append({"id": number, "file_name": item.image.name, "height": h, "width": w})
+        for value in np.unique(item.label):
+            if value not in (0, spec.ignore):
+                facts = {"id": len(annotations) + 1, "image_id": number, "category_id": spec.category_id(int(value))}
+                annotations.append({**facts, "iscrowd": 0, **_region(item.label == value, shapes)})
+    categories = [{"id": spec.category_id(i), "name": name} for i, name in enumerate(spec.class_names, 1)]
+    write_json(out_dir / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
+    return len(images)
+
+
+def _trailing_number(stem: str) -> int | None:
+    digits = stem[len(stem.rstrip("0123456789")) :]
+    return int(digits) if digits else None
+
+
+def _region(mask: np.ndarray, shapes: str) -> dict:
+    y, x = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    box = [int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)]
+    if shapes == "polygons":
+        segmentation = [[c for point in outline for c in point] for outline in polygons(mask)]
+    else:
+        segmentation = rle_encode(mask)
+    return {"bbox": box, "area": int(mask.sum()), "segmentation": segmentation}
+
+
+def export_voc(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, split: str = "train") -> int:
+    """Writes out_dir/SegmentationClass/<stem>.png with VOC's palette, and ImageSets/Segmentation/<split>.txt."""
+    if spec.ignore > 255:
+        raise InputError(f"{spec.name} has labels above 255, which VOC's PNGs cannot hold; choose another format")
+    stems = []
+    for item in labelled:
+        stems.append(item.image.stem)
+        picture = Image.fromarray(item.label.astype(np.uint8))
+        picture.putpalette(spec.palette.tobytes())  # and is a palette picture from here on
+        with replacing(out_dir / "SegmentationClass" / f"{stems[-1]}.png") as part:
+            picture.save(part, format="PNG")
+    write_text(out_dir / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+    return len(stems)
+
+
+def export_labelme(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:
+    """Writes out_dir/<stem>.json. Shapes are polygons in painting order, which labelme's own converters keep; holes are
+    shapes named _background_, void ones __ignore__, labelme's words for them."""
+    names = {**dict(enumerate(spec.names)), 0: "_background_", spec.ignore: "__ignore__"}
+    n = 0
+    for n, item in enumerate(labelled, 1):  # noqa: B007
+        h, w = item.label.shape
+        shapes = [
+            {
+                "label": names[value],
+                "points": (outline * 3)[: max(3, len(outline))],  # labelme wants three
+                "group_id": None,
+                "shape_type": "polygon",
+                "flags": {},
+            }
+            for value, outline in painted_outlines(item.label)
+        ]
+        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None}
+        content |= {"imagePath": _relative(item.image, out_dir), "imageHeight": h, "imageWidth": w}
+        write_text(out_dir / f"{item.image.stem}.json", json.dumps(content, ensure_ascii=False))
+    return n
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """labelme looks for the image from its json; across drives only the whole path leads there."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
+
+
+def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:
+    """Writes out_dir/<stem>.png, 255 where there is a class and 0 elsewhere."""
+    n = 0
+    for n, item in enumerate(labelled, 1):  # noqa: B007
+        inside = (item.label > 0) & (item.label != spec.ignore)
+        write_png(out_dir / f"{item.image.stem}.png", inside * np.uint8(255))
+    return n
+
+
+FORMATS = {"coco": export_coco, "voc": export_voc, "labelme": export_labelme, "masks": export_masks}
+
+
+def export(fmt: str, labelled: Iterator[Labelled], spec: DatasetSpec, out_dir: Path, **options: str) -> int:
+    """Number of images written in one of FORMATS; options: shapes of coco, split of voc."""
+    return FORMATS[fmt](labelled, spec, out_dir, **options)

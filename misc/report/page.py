@@ -1,0 +1,345 @@
+"""A page to look at results with: scores, curves, and every image beside its maps, labels and mask.
+
+The page is one HTML file that needs no network: style (report.css), script (report.js) and data stand in it. Pictures
+are files beside it: thumbnails, one strip an image, and the full-size files where they lie. This module turns results
+into the data of the page; step/make_report.py collects them.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from misc.files.store import read_json, replacing
+from misc.report.overview import cam_overlay
+
+if TYPE_CHECKING:  # data stands on misc
+    from data.datasets import DatasetSpec
+
+CURVES = ("precision", "recall", "f")
+STYLES = ("photo", "heat", "gray", "mask", "classes")
+LONG_SIDE = 192  # of a thumbnail, in pixels
+QUALITY = 78  # of its WebP file
+MAX_POINTS = 400  # of a training curve
+_TEMPLATE = Path(__file__).with_suffix("")
+_DESCRIPTION = 0x010E  # EXIF ImageDescription
+
+# score -> (its title, which end is better)
+SCORES = {
+    "n": ("images", None),
+    "mae": ("MAE", "low"),
+    "max_f": ("max F", "high"),
+    "mean_f": ("mean F", "high"),
+    "adp_f": ("adaptive F", "high"),
+    "weighted_f": ("weighted F", "high"),
+    "s_measure": ("S", "high"),
+    "e_measure": ("E", "high"),
+    "miou": ("mIoU", "high"),
+    "miou_absent_0": ("mIoU, absent as 0", "high"),
+    "pixel_accuracy": ("pixel accuracy", "high"),
+    "contour_f": ("contour F", "high"),
+    "best_threshold": ("best threshold", None),
+    "bg_score": ("background score", None),
+    "box_threshold": ("box threshold", None),
+    "share": ("foreground share", None),
+    "disagreement": ("label disagreement", None),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A picture that every image may have. folder: its files lie below it.
+
+    style: photo; heat (a map, in colours over the photo); gray (a soft or binary label); mask (foreground as
+    misc.files.images.read_mask has it); classes (a palette PNG, or a gray one of class ids).
+    """
+
+    key: str
+    title: str
+    style: str
+    folder: Path
+
+    def __post_init__(self):
+        if self.style not in STYLES:
+            raise ValueError(f"the style of column {self.key} must be one of {', '.join(STYLES)}, got {self.style!r}.")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the page says of one image; kept in its thumbnail.
+
+    size, tile: (width, height) of the image and of one thumbnail; values: "<column>.<score>" or "disagreement" ->
+    number; curves: column -> precision, recall and f in thousandths; classes: ids in it; filters: columns (by number)
+    whose file needs a filter other than its style's to be seen.
+    """
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    values: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    classes: list[int] = field(default_factory=list)
+    filters: dict[str, str] = field(default_factory=dict)
+
+
+def strip(pictures: Sequence[np.ndarray | None], styles: Sequence[str]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Thumbnails side by side: pictures (H,W,3) or (H,W) uint8, the photo first; None leaves its place gray.
+
+    Returns the strip (h, n*w, 3) uint8 and (w, h), the photo's shape with a long side of at most LONG_SIDE.
+    """
+    height, width = pictures[0].shape[:2]
+    scale = min(1.0, LONG_SIDE / max(height, width))
+    tile = max(1, round(width * scale)), max(1, round(height * scale))
+    photo = cv2.resize(pictures[0], tile, interpolation=cv2.INTER_AREA)
+    tiles = [photo]
+    for picture, style in zip(pictures[1:], styles[1:], strict=True):
+        small = np.uint8(128) if picture is None else cv2.resize(picture, tile, interpolation=cv2.INTER_AREA)
+        if style == "heat" and picture is not None:
+            small = cam_overlay(photo, small)
+        tiles.append(np.broadcast_to(small if small.ndim == 3 else small[..., None], photo.shape))
+    return np.hstack(tiles), tile
+
+
+def write_strip(path: Path, picture: np.ndarray, record: Record, made_from: str) -> None:
+    """Writes picture (H,W,3) uint8 as WebP with the record and its fingerprint in it, atomically."""
+    exif = Image.Exif()
+    exif[_DESCRIPTION] = json.dumps({"from": made_from, **asdict(record)}, separators=(",", ":"))
+    with replacing(path) as part:
+        Image.fromarray(picture).save(part, format="WEBP", quality=QUALITY, exif=exif)
+
+
+def read_record(path: Path, made_from: str) -> Record | None:
+    """The record in the thumbnail at path; None where there is none with this fingerprint."""
+    try:
+        with Image.open(path) as image:
+            held = json.loads(image.getexif()[_DESCRIPTION])
+        return Record(**held) if held.pop("from") == made_from else None
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return None
+
+
+def url(path: Path, start: Path) -> str:
+    """Address of path for a page in the folder start: relative where it can be, escaped byte by byte."""
+    path, start = Path(os.path.abspath(path)), Path(os.path.abspath(start))  # noqa: PTH100 - keeps links as they are
+    if path.drive != start.drive:
+        return path.as_uri()
+    return quote(Path(os.path.relpath(path, start)).as_posix(), errors="surrogateescape")
+
+
+def measures(columns: Sequence[Column], records: Sequence[Record]) -> list[dict]:
+    """What images can be sorted by: every value that any record has, column by column, in the order of SCORES."""
+    held = {key for record in records for key in record.values}
+    found = [{"key": "disagreement", "of": None, "kind": None}] if "disagreement" in held else []
+    found += [
+        {"key": f"{c.key}.{score}", "of": c.title, "kind": c.key}
+        for c in columns
+        for score in SCORES
+        if f"{c.key}.{score}" in held
+    ]
+    titles = [SCORES[m["key"].rpartition(".")[2]] for m in found]
+    return [{**m, "name": title, "better": better} for m, (title, better) in zip(found, titles, strict=True)]
+
+
+def mean_curves(columns: Sequence[Column], records: Sequence[Record]) -> list[dict]:
+    """Precision, recall and F of each column, averaged over the images that have them."""
+    curves = []
+    for column in columns:
+        held = [record.curves[column.key] for record in records if column.key in record.curves]
+        if held:
+            mean = {key: np.mean([c[key] for c in held], axis=0) / 1000 for key in CURVES}
+            curves.append({"kind": column.key, "title": column.title, **{k: _rounded(v) for k, v in mean.items()}})
+    return curves
+
+
+def score_parts(metrics: Mapping, titles: Mapping[str, str]) -> dict[str, list]:
+    """metrics.json -> tables, sweeps and bars. Rows that share a score stand in one table, bars of one score and of the
+    same classes in one chart.
+
+    metrics: kind -> scores, or kind -> split -> scores, and so on, with the scores of step/eval.py and
+    step/eval_sem_seg.py, or a bare list "sweep"; what cannot be shown is left out.
+    """
+    tables, sweeps, bars = [], [], {}
+    for path, scores in _walk(metrics):
+        kind = path[0] if path[0] in titles else Path(path[0]).name  # evaluators name results by their folders
+        who = {"title": " · ".join([titles.get(kind, path[0]), *path[1:]]), "kind": kind}
+        numbers, sweep, by_class = _numbers(scores), _sweep(scores), _by_class(scores)
+        if numbers:
+            held = next((rows for rows in tables if any({*numbers} & {*other} - {"n"} for _, other in rows)), None)
+            held.append((who, numbers)) if held else tables.append([(who, numbers)])
+        sweeps += [{**who, **sweep}] if sweep else []
+        for title, values in by_class.items():
+            bars.setdefault((title, tuple(values)), []).append((who, values))
+    return {
+        "tables": [_table(rows) for rows in tables],
+        "sweeps": sweeps,
+        "bars": [_bars(title, held) for (title, _), held in bars.items()],
+    }
+
+
+_PARTS = ("iou", "contour", "threshold_sweep", "curves_at_255_to_0")  # of scores: no scores of another split
+
+
+def _walk(node: Mapping, path: tuple[str, ...] = ()):
+    for key, value in node.items():
+        if isinstance(value, dict) and key not in _PARTS:
+            yield (*path, key), value
+            yield from _walk(value, (*path, key))
+
+
+def _part(scores: Mapping, *keys: str) -> dict:
+    for key in keys:
+        scores = scores.get(key) if isinstance(scores.get(key), dict) else {}
+    return scores
+
+
+def _numbers(scores: Mapping) -> dict[str, float]:
+    found = {
+        **scores,
+        "best_threshold": scores.get("best_threshold", _part(scores, "threshold_sweep").get("best_threshold")),
+        "contour_f": scores.get("contour_f", _part(scores, "contour", "void_left_out").get("mean_f")),
+    }
+    return {key: value for key, value in found.items() if _is_number(value)}
+
+
+def _sweep(scores: Mapping) -> dict | None:
+    """x: thresholds, y: mIoU; a bare list is of the thresholds 0, 0.01, ..."""
+    held = _part(scores, "threshold_sweep")
+    y = held.get("miou", scores.get("sweep"))
+    x = held.get("thresholds", [i / 100 for i in range(len(y))] if isinstance(y, list) else None)
+    return {"x": x, "y": y} if x and y and len(x) == len(y) and all(map(_is_number, [*x, *y])) else None
+
+
+def _by_class(scores: Mapping) -> dict[str, dict]:
+    held = {"IoU": _part(scores, "iou"), "Contour F": _part(scores, "contour", "void_left_out", "f")}
+    return {title: values for title, values in held.items() if values}
+
+
+def _table(rows: Sequence[tuple[dict, Mapping]]) -> dict:
+    keys = list(dict.fromkeys(key for _, numbers in rows for key in numbers))
+    known = list(SCORES)
+    keys.sort(key=lambda key: known.index(key) if key in known else len(known))
+    lines = [{**who, "values": [numbers.get(key) for key in keys]} for who, numbers in rows]
+    return {"columns": [_column(key) for key in keys], "rows": lines}
+
+
+def _column(score: str) -> dict:
+    title, better = SCORES.get(score, (score.replace("_", " "), "high"))
+    return {"key": score, "title": title, "better": better}
+
+
+def _bars(title: str, held: Sequence[tuple[dict, Mapping]]) -> dict:
+    """Best class first, by the first of those held; classes that are absent have no value."""
+    rows = [
+        {"name": name, "values": [v[name] if _is_number(v[name]) else None for _, v in held]} for name in held[0][1]
+    ]
+    rows.sort(key=lambda row: -1 if row["values"][0] is None else row["values"][0], reverse=True)
+    return {"title": f"{title} of each class, in %", "kinds": [who for who, _ in held], "rows": rows}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _rounded(values: Sequence[float], digits: int = 4) -> list[float]:
+    return [round(float(v), digits) for v in values]
+
+
+def training_curves(folder: Path) -> list[dict]:
+    """Of train.csv and train_<what>.csv."""
+    paths = [folder / "train.csv", *sorted(folder.glob("train_*.csv"))]
+    titles = ["Training loss" + path.stem.removeprefix("train").replace("_", " of ", 1) for path in paths]
+    found = zip(titles, map(training_curve, paths), strict=True)
+    return [{"title": title, **curve} for title, curve in found if curve]
+
+
+def training_curve(path: Path) -> dict | None:
+    """train.csv (columns step, loss, ...) -> x and y, at most MAX_POINTS means; None where there is nothing to draw."""
+    points = []
+    try:
+        with path.open(newline="", encoding="utf-8") as f:
+            for row in csv.DictReader(f):
+                try:
+                    point = float(row["step"]), float(row["loss"])
+                except (KeyError, TypeError, ValueError):
+                    continue  # the unfinished last line of a run that goes on
+                if all(map(math.isfinite, point)):
+                    points.append(point)
+    except OSError:
+        return None
+    if len(points) < 2:
+        return None
+    x, y = np.transpose([np.mean(part, axis=0) for part in np.array_split(points, min(len(points), MAX_POINTS))])
+    return {"x": _rounded(x), "y": _rounded(y, 6)}
+
+
+def settings(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """args.json of the main script and args_<name>.json of others -> heading -> (name, value as text)."""
+    headings = {}
+    for path in sorted(folder.glob("args*.json")):
+        held, name = read_json(path), path.stem.removeprefix("args").strip("_")
+        headings[f"Run settings ({name})" if name else "Run settings"] = held.get("args")
+        headings.setdefault("Versions", held.get("versions"))
+    return {title: [(k, _text(v)) for k, v in pairs.items()] for title, pairs in headings.items() if pairs}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "default" if value is None else str(value)
+
+
+def class_legend(records: Sequence[Record], spec: DatasetSpec) -> list[dict]:
+    """The classes that occur: id, name, colour, and in how many images."""
+    counts = Counter(i for record in records for i in record.classes)
+    return [
+        {
+            "id": i,
+            "name": spec.names[i] if i < spec.num_classes else f"class {i}",
+            "color": "#" + bytes(spec.palette[i % 256]).hex(),
+            "count": n,
+        }
+        for i, n in sorted(counts.items())
+    ]
+
+
+def filters(palette: np.ndarray | None = None) -> dict[str, dict]:
+    """Filters with which a browser colours gray files: name -> type of table, and tables of 0..255 for R, G and B.
+
+    palette (256,3) uint8: of files that hold class ids.
+    """
+    turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
+    binary = np.repeat(np.r_[0, np.full(255, 255)][:, None], 3, axis=1)
+    found = {
+        "heat": {"type": "table", "tables": turbo[::5].T.tolist()},  # interpolated between; 0 and 255 are among them
+        "binary": {"type": "discrete", "tables": binary.T.tolist()},
+    }
+    return found if palette is None else {**found, "palette": {"type": "discrete", "tables": palette.T.tolist()}}
+
+
+def page(title: str, data: Mapping) -> str:
+    """The HTML of the page. Any text may be in title and data (JSON-able, without NaN)."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)  # ASCII: lone surrogates of file names survive
+    parts = {
+        "title": html.escape(title.encode("utf-8", "replace").decode()),
+        "css": _template("css"),
+        "js": _template("js"),
+        "data": text.replace("<", "\\u003c"),
+    }
+    return re.sub(r"{{(\w+)}}", lambda m: parts[m[1]], _template("html"))
+
+
+def _template(kind: str) -> str:
+    return _TEMPLATE.with_suffix(f".{kind}").read_text(encoding="utf-8")

@@ -1,0 +1,29 @@
+"""Files that could not be used: the run goes on, and they are listed with their reasons at its end."""
+
+import sys
+from pathlib import Path
+
+from misc.files.store import write_csv
+
+
+class Failures:
+    def __init__(self, csv_path: Path):
+        self._path = csv_path
+        self._rows: list[tuple[str, str, str]] = []
+
+    def add(self, step: str, file: Path, reason: object) -> None:
+        self._rows.append((step, str(file), str(reason)))
+        write_csv(self._path, ("step", "file", "reason"), self._rows)
+
+    def __contains__(self, file: Path) -> bool:
+        return any(row[1] == str(file) for row in self._rows)
+
+    def close(self) -> int:
+        """Tells of them; returns the exit status, 1 where there are any. A list of an earlier run does not stay."""
+        if not self._rows:
+            self._path.unlink(missing_ok=True)
+            return 0
+        step, file, reason = self._rows[0]
+        first = f"{step}: {file}: {reason}"
+        print(f"{len(self._rows)} file(s) failed, the rest is done. All: {self._path}; first: {first}", file=sys.stderr)
+        return 1

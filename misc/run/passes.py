@@ -1,0 +1,70 @@
+"""What every run script does: flags, the passes that are on, what failed, and an honest exit status."""
+
+import argparse
+import importlib
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Mapping
+
+from misc.errors import InputError
+from misc.files.store import require_writable, write_json
+from misc.run.distributed import is_main
+from misc.run.failures import Failures
+from misc.run.memory import settle_memory
+
+_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-image", "pillow", "numba")
+
+
+def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -> int:
+    """passes: flag -> module with run(args, failures), or module:function; parse() -> args, which are kept in
+    RESULT_DIR/args_file.
+
+    Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
+    not usable.
+    """
+    settle_memory()
+    try:
+        args = parse()
+        if is_main():
+            require_writable(args.result_dir)
+            write_json(args.result_dir / args_file, {"args": _plain(args), "versions": versions()})
+        failures = Failures(args.result_dir / "failed.csv")
+        for name, target in passes.items():
+            if getattr(args, name):
+                _run_pass(name.removesuffix("_pass"), target, args, failures)
+        return failures.close()
+    except InputError as e:
+        if is_main():
+            print(f"error: {e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues where it was", file=sys.stderr)
+        return 130
+
+
+def _run_pass(name: str, target: str, args: argparse.Namespace, failures: Failures) -> None:
+    """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES."""
+    module, _, function = target.partition(":")
+    step = importlib.import_module(module)
+    if not is_main() and not getattr(step, "SEVERAL_PROCESSES", False):
+        return
+    started = time.perf_counter()
+    getattr(step, function or "run")(args, failures)
+    if is_main():
+        print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _plain(args: argparse.Namespace) -> dict:
+    return {k: v if isinstance(v, (bool, int, float, list, type(None))) else str(v) for k, v in vars(args).items()}

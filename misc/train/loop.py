@@ -1,0 +1,376 @@
+"""The one loop of everything that is trained here. A step says what a sample and a loss are (Task); the loop does the
+rest: optimiser and schedule, several processes, mixed precision, states on disk, resuming, what is to be seen.
+
+Nothing random is kept from step to step: images come in an order drawn for each epoch, a sample's changes are drawn
+from its place in that order, and torch's generators start anew at every step, all from the seed. So a run that goes on
+from a state is the run that was never killed, bit for bit on a CPU, whatever the number of reading threads.
+"""
+
+import contextlib
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from misc.errors import InputError
+from misc.files.store import write_csv
+from misc.run.device import autocast
+from misc.run.distributed import Processes, wait_for_all
+from misc.run.parallel import parallel_map, shows_progress
+from misc.train.checkpoint import forget_states, last_state, save_state
+from misc.train.schedule import cosine, poly, warm_up
+
+_LOG_LINES = 400  # of train.csv, about
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """optimizer: "sgd" or "adamw". learning_rate: of a group with factor 1. schedule: "poly" (0.9) or "cosine" over the
+    steps after warm_up, a share of all. clip: largest norm of the gradient, 0: any. ema: share of the running mean of
+    the weights that a step keeps, and the mean is the result; 0: none. accumulate: forwards a step."""
+
+    optimizer: str = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "poly"
+    warm_up: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with a factor on the learning rate, and whether they decay."""
+
+    parameters: Sequence[nn.Parameter]
+    factor: float = 1.0
+    decays: bool = True
+
+
+@dataclass(frozen=True)
+class Length:
+    """batch_size: images a step, of all processes together; state_steps: steps between states on disk, 0: an epoch but
+    at most 2,000."""
+
+    num_images: int
+    batch_size: int
+    num_steps: int
+    seed: int = 0
+    state_steps: int = 0
+
+    @property
+    def epoch_steps(self) -> int:
+        return math.ceil(self.num_images / self.batch_size)
+
+
+class Task(Protocol):
+    """net and groups: what is trained. sample(index, rng) -> arrays of one image, called in threads. loss(*batch), with
+    the arrays stacked and images (N,H,W,3) turned into (N,3,H,W), -> "loss" and its parts; a mean over the batch.
+    validate(net) -> what is logged after an epoch."""
+
+    net: nn.Module
+    groups: Sequence[Group]
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]: ...
+    def loss(self, *batch: Tensor) -> dict[str, Tensor]: ...
+    def validate(self, net: nn.Module) -> dict[str, float]: ...
+
+
+def make_optimizer(groups: Sequence[Group], how: Optimization) -> torch.optim.Optimizer:
+    """What has no gradient is left out."""
+    parameters = [
+        {
+            "params": [p for p in group.parameters if p.requires_grad],
+            "lr": how.learning_rate * group.factor,
+            "factor": group.factor,
+            "weight_decay": how.weight_decay if group.decays else 0.0,
+        }
+        for group in groups
+    ]
+    parameters = [group for group in parameters if group["params"]]
+    if how.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, betas=(how.momentum, 0.999))
+    return torch.optim.SGD(parameters, lr=how.learning_rate, momentum=how.momentum)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, how: Optimization, step: int, num_steps: int) -> float:
+    """-> the learning rate of a group with factor 1."""
+    num_warm = round(how.warm_up * num_steps)
+    schedule = {"poly": poly, "cosine": cosine}[how.schedule]
+    rate = how.learning_rate * warm_up(step, num_warm) * schedule(max(0, step - num_warm), max(1, num_steps - num_warm))
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    return rate
+
+
+class Order:
+    """Place 0, 1, 2, ... in a training -> index of the image: every epoch all of them, in an order of its own."""
+
+    def __init__(self, num_images: int, seed: int):
+        self.num_images, self.seed = num_images, seed
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, place: int) -> int:
+        epoch, i = divmod(place, self.num_images)
+        if epoch not in self._epochs:
+            self._epochs = {e: o for e, o in self._epochs.items() if e == epoch - 1}
+            self._epochs[epoch] = np.random.default_rng((self.seed, epoch)).permutation(self.num_images)
+        return int(self._epochs[epoch][i])
+
+
+def places_of(length: Length, step: int, part: int, parts: int) -> range:
+    """Places of the images of one of the parts (processes x forwards) of a step."""
+    start, stop = (length.batch_size * i // parts for i in (part, part + 1))
+    return range(step * length.batch_size + start, step * length.batch_size + stop)
+
+
+def fit(
+    task: Task,
+    how: Optimization,
+    length: Length,
+    folder: Path,
+    csv_path: Path,
+    identity: Mapping[str, object],
+    device: torch.device,
+    processes: Processes,
+    resume: bool = True,
+    num_workers: int = 0,
+    quiet: bool = False,
+    on_epoch: Callable[[int, nn.Module, Mapping[str, float]], None] | None = None,
+) -> dict[str, float]:
+    """Trains task.net, from the last state in folder where resume says so. -> what the last validation gave, and
+    images_per_s of this run.
+
+    csv_path: where the course of it is written. identity: the settings that the weights depend on, JSON-able; a state
+    of others raises InputError. on_epoch(step, net, validation) is called after each in the first process.
+    """
+    if not resume and processes.rank == 0:
+        forget_states(folder)
+    wait_for_all(processes)
+    loop = _Loop(task, how, length, folder, csv_path, dict(identity), device, processes)
+    loop.resume()
+    loop.run(num_workers, quiet, on_epoch)
+    wait_for_all(processes)
+    return loop.results
+
+
+class _WithLoss(nn.Module):
+    """DistributedDataParallel wants one forward a step: the loss and all that leads to it."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.net, self._loss = task.net, task.loss
+
+    def forward(self, *batch: Tensor) -> dict[str, Tensor]:
+        return self._loss(*batch)
+
+
+class _Loop:
+    def __init__(self, task, how, length, folder, csv_path, identity, device, processes):
+        self.task, self.how, self.length, self.identity = task, how, length, identity
+        self.folder, self.csv, self.device, self.processes = folder, csv_path, device, processes
+        self.parts = processes.count * how.accumulate
+        if length.batch_size < self.parts:
+            raise InputError(
+                f"a batch of {length.batch_size} cannot be shared by {self.parts} (processes x accumulate)"
+            )
+        self.step, self.rows, self.results = 0, [], {}
+        task.net.to(device, memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(task.groups, how)
+        self.mean = {k: v.detach().clone() for k, v in task.net.state_dict().items()} if how.ema else None
+        self.order = Order(length.num_images, length.seed)
+
+    # states
+
+    def resume(self) -> None:
+        state = last_state(self.folder)
+        if state is None:
+            return
+        if state["identity"] != (wanted := _plain(self.identity)):
+            changed = [k for k in {**state["identity"], **wanted} if state["identity"].get(k) != wanted.get(k)]
+            was = ", ".join(f"{k} {state['identity'].get(k)} -> {wanted.get(k)}" for k in sorted(changed))
+            raise InputError(
+                f"{self.folder} holds a training with other settings ({was[:300]}); give --resume False to start anew, "
+                "or another --result_dir"
+            )
+        self.task.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.results = state["step"], state["results"]
+        if self.mean is not None:
+            self.mean = {k: v.to(self.device) for k, v in state["mean"].items()}
+        self.rows = [row for row in _read_rows(self.csv) if int(row["step"]) <= self.step]
+
+    def save(self) -> None:
+        if self.processes.rank == 0:
+            self.write_rows()
+            state = {
+                "step": self.step,
+                "net": self.task.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "identity": _plain(self.identity),
+                "results": self.results,
+            }
+            save_state(self.folder, self.step, state if self.mean is None else {**state, "mean": self.mean})
+
+    # steps
+
+    def run(self, num_workers: int, quiet: bool, on_epoch) -> None:
+        length, started, validating = self.length, time.perf_counter(), 0.0
+        first, log_steps = self.step, max(1, self.length.num_steps // _LOG_LINES)
+        state_steps = length.state_steps or min(length.epoch_steps, 2000)
+        model = _WithLoss(self.task)
+        if self.processes.count > 1:
+            cuda = self.device.type == "cuda"
+            model = DistributedDataParallel(model, [self.device.index] if cuda else None)
+        waiting: list[dict[str, Tensor]] = []
+        bar = tqdm(total=length.num_steps, initial=first, desc="train", unit="step",
+                   disable=not shows_progress(quiet) or self.processes.rank > 0)  # fmt: skip
+        with bar, contextlib.closing(self.batches(num_workers)) as batches:
+            while self.step < length.num_steps:
+                self.task.net.train()
+                rate = set_learning_rate(self.optimizer, self.how, self.step, length.num_steps)
+                waiting.append(self.one_step(model, batches))
+                self.step += 1
+                bar.update()
+                last = self.step == length.num_steps
+                epoch_ends = self.step % length.epoch_steps == 0 or last
+                saves = self.step % state_steps == 0 or last
+                if self.step % log_steps == 0 or epoch_ends or saves:
+                    seconds = time.perf_counter() - started - validating
+                    speed = (self.step - first) * length.batch_size / seconds
+                    self.log(waiting, rate, speed, bar)
+                    waiting = []
+                if epoch_ends and self.processes.rank == 0:
+                    before = time.perf_counter()
+                    self.validate(on_epoch, speed)
+                    validating += time.perf_counter() - before
+                if saves:
+                    self.save()
+        if self.mean is not None:
+            self.task.net.load_state_dict(self.mean)
+
+    def one_step(self, model: nn.Module, batches: Iterator[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        total: dict[str, Tensor] = {}
+        for i in range(self.how.accumulate):
+            torch.manual_seed(_seed_of(self.length.seed, self.step, self.processes.rank * self.how.accumulate + i))
+            batch = next(batches)
+            last = i == self.how.accumulate - 1
+            share = len(batch[0]) * self.processes.count / self.length.batch_size
+            with contextlib.nullcontext() if last or self.processes.count == 1 else model.no_sync():
+                with autocast(self.device):
+                    parts = model(*batch)
+                (parts["loss"] * share).backward()
+            for name, value in parts.items():
+                total[name] = total.get(name, 0) + value.detach() * share
+        if self.how.clip:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.how.clip)
+        self.optimizer.step()
+        if self.mean is not None:
+            self.average()
+        return total
+
+    @torch.no_grad()
+    def average(self) -> None:
+        keep = min(self.how.ema, (self.step + 1) / (self.step + 10))  # early on the mean forgets the start sooner
+        for name, value in self.task.net.state_dict().items():
+            if value.is_floating_point():
+                self.mean[name].lerp_(value, 1 - keep)
+            else:
+                self.mean[name].copy_(value)
+
+    def batches(self, num_workers: int) -> Iterator[tuple[Tensor, ...]]:
+        """Of this process, from its step on, made in threads before they are asked for."""
+        first = self.processes.rank * self.how.accumulate
+        parts = range(first, first + self.how.accumulate)
+        wanted = [
+            places_of(self.length, step, part, self.parts)
+            for step in range(self.step, self.length.num_steps)
+            for part in parts
+        ]
+        cuda = self.device.type == "cuda"
+        workers = num_workers or (8 if cuda else 1)
+        for _, batch in parallel_map(self.make_batch, wanted, workers, ahead=2 * workers):
+            if isinstance(batch, OSError):
+                raise InputError(f"{batch}; mend it or take it away, the same command goes on")
+            tensors = tuple(t.pin_memory() for t in batch) if cuda else batch
+            yield tuple(t.to(self.device, non_blocking=True) for t in tensors)
+
+    def make_batch(self, places: range) -> tuple[Tensor, ...]:
+        samples = [
+            self.task.sample(self.order[place], np.random.default_rng((self.length.seed, 1, place))) for place in places
+        ]
+        return tuple(_stack(arrays) for arrays in zip(*samples, strict=True))
+
+    # what is to be seen
+
+    def log(self, waiting: Sequence[dict[str, Tensor]], rate: float, speed: float, bar: tqdm) -> None:
+        values = {name: float(torch.stack([parts[name] for parts in waiting]).mean()) for name in waiting[0]}
+        if not math.isfinite(values["loss"]):
+            raise InputError(
+                f"the loss is {values['loss']} at step {self.step}: lower the learning rate, or clip the gradient; "
+                f"the last state is in {self.folder}"
+            )
+        epoch = self.step / self.length.epoch_steps
+        self.rows.append({"step": self.step, "epoch": f"{epoch:.3f}", **{k: f"{v:.6g}" for k, v in values.items()},
+                          "lr": f"{rate:.6g}", "images_per_s": f"{speed:.1f}"})  # fmt: skip
+        bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {rate:.2g}, {speed:.1f} img/s")
+
+    def validate(self, on_epoch, speed: float) -> None:
+        net = self.task.net
+        kept = None
+        if self.mean is not None:
+            kept = {k: v.clone() for k, v in net.state_dict().items()}
+            net.load_state_dict(self.mean)
+        net.eval()
+        self.results = {**self.task.validate(net), "images_per_s": round(speed, 2)}
+        self.rows[-1].update({k: f"{v:.6g}" for k, v in self.results.items()})
+        self.write_rows()
+        if on_epoch:
+            on_epoch(self.step, net, self.results)
+        if kept is not None:
+            net.load_state_dict(kept)
+
+    def write_rows(self) -> None:
+        names = tuple(dict.fromkeys(name for row in self.rows for name in row))
+        write_csv(self.csv, names, [tuple(row.get(name, "") for name in names) for row in self.rows])
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Images (H,W,3) -> (N,3,H,W), which lie in memory as the network wants them; anything else -> (N,...)."""
+    batch = torch.from_numpy(np.stack(arrays))
+    return batch.permute(0, 3, 1, 2) if batch.dim() == 4 and batch.shape[3] == 3 else batch
+
+
+def _seed_of(seed: int, step: int, part: int) -> int:
+    return int(np.random.SeedSequence((seed, 2, step, part)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _plain(identity: Mapping[str, object]) -> dict[str, object]:
+    """As it comes back from a state: everything but numbers and truth values as text."""
+    return {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in identity.items()}
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as f:
+            return [{k: v for k, v in row.items() if v} for row in csv.DictReader(f)]
+    except OSError:
+        return []
+
+
+def describe_identity(how: Optimization, length: Length, **more: object) -> dict[str, object]:
+    """The settings that the weights depend on."""
+    return {**asdict(how), **{k: v for k, v in asdict(length).items() if k != "state_steps"}, **more}
