@@ -3,20 +3,27 @@
     python -m data.prepare coco14 --root coco14
     python run_coco.py --coco14_root coco14 --seam_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params
 
-Defaults are in misc/run/seg_args.py, those of COCO alone below; `python run_coco.py --help` explains all flags.
+The defaults are those of run_voc.py, but for these.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from misc.run.flags import Args, flag, stage
 from misc.run.passes import run_passes
-from misc.run.seg_args import PASSES, parse_flags
+from run_voc import PASSES, STAGES, parse_for
 
-OWN = {"fsl_weight": 0.2, "seg_num_steps": 200001}
+DIFFERENT = {"fsl_weight": 0.2, "seg_num_steps": 200001}
 
 
-def parse(argv: list[str] | None = None):
-    return parse_flags(__doc__, "coco14", Path("coco14"), OWN, argv)
+@stage("data (data/segmentation.py has the layouts)", of="*")
+class Coco14:
+    coco14_root: Path = flag(Path("coco14"), "the data set, as `python -m data.prepare coco14` leaves it", often=True)
+
+
+def parse(argv: Sequence[str] | None = None) -> Args:
+    return parse_for("coco14", __doc__, (Coco14(), *STAGES), DIFFERENT, argv)
 
 
 if __name__ == "__main__":

@@ -1,136 +1,195 @@
 """Class activation maps and pixel-wise pseudo labels for a folder of images, without masks (generatePGT).
 
     python run_sample.py                                    the sample pictures that come with scikit-image
-    python run_sample.py --sal_dataset_dir DUTS-TR          your own folder
-    python run_sample.py --train_cam_pass --cls_dataset_dir my_photos    the network trained first, on a folder a class
+    python run_sample.py DUTS-TR                            your own folder, or one picture
+    python run_sample.py --train_cam_pass --cls_dataset_dir my_photos    the network trained first, a folder per class
     python run_sample.py --make_cam_pass False              the labels alone, from the maps that are there
     python run_slic.py                                      afterwards: the superpixel-wise labels
 
-Edit the defaults below, or give flags; `python run_sample.py --help` explains them all.
+Every line of the classes below is a flag and its default: edit it, or give the flag.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import (
-    Flags,
-    add_cam_flags,
-    add_device_flags,
-    add_eval_flags,
-    add_label_flags,
-    add_run_flags,
-    add_train_cam_flags,
-    add_train_flags,
-)
-from misc.run.passes import run_passes
+from misc.run.flags import Args, Course, Results, Run, Table, Training, flag, stage
+from misc.run.passes import Pass, run_passes
+from misc.run.records import lent
+from pgt.crf import CRF_RECIPES, CRFParams
 
 ROOT = Path(__file__).resolve().parent
 
-DEFAULTS = {
-    # passes
-    "train_cam_pass": False,
-    "make_cam_pass": True,
-    "make_label_pass": True,
-    "eval_pass": True,
-    "overview_pass": True,
-    "report_pass": True,
-    "export": None,
-    # images and weights
-    "sal_dataset_dir": ROOT / "data" / "sample",
-    "mask_dir": None,
-    "cam_network": None,
-    "cam_weights_dir": None,
-    # training of the CAM network
-    "cls_dataset_dir": None,
-    "cls_layout": "auto",
-    "cls_val_dir": None,
-    "cls_val_boxes": None,
-    "cls_val_masks": None,
-    "cam_recipe": "default",
-    "no_pretrained": False,
-    "cam_init_weights": None,
-    "cam_layout": None,
-    "cam_crop_size": None,
-    "cam_batch_size": None,
-    "cam_num_epoches": None,
-    "cam_num_steps": None,
-    "cam_optimizer": None,
-    "cam_learning_rate": None,
-    "cam_head_factor": None,
-    "cam_momentum": None,
-    "cam_weight_decay": None,
-    "cam_schedule": None,
-    "cam_warm_up": None,
-    "cam_clip": None,
-    "cam_ema": None,
-    "accumulate": 1,
-    "cam_loss": None,
-    "cam_label_smoothing": None,
-    "cam_augment": None,
-    "cam_jitter": None,
-    "cam_erasing": None,
-    "cam_fsl_weight": None,
-    "seed": 0,
-    "resume": True,
-    "state_steps": 0,
-    "tensorboard": True,
-    # class activation maps
-    "cam_scales": [1.0, 0.5, 1.5, 2.0],
-    "cam_class_power": None,
-    "cam_infer_batch_size": 0,
-    "max_side": 1024,
-    "cam_out_dir": None,
-    # pixel-wise labels
-    "label_recipe": "default",
-    "label_pamr_dilations": None,
-    "label_pamr_num_iter": None,
-    "label_high": None,
-    "label_low": None,
-    "label_crf": True,
-    "label_crf_num_iter": None,
-    "label_crf_gaussian_sxy": None,
-    "label_crf_gaussian_compat": None,
-    "label_crf_bilateral_sxy": None,
-    "label_crf_bilateral_srgb": None,
-    "label_crf_bilateral_compat": None,
-    "label_crf_binary": None,
-    "label_binary": None,
-    "cam_pamr_out_dir": None,
-    # run
-    "overview_rows": 12,
-    "export_threshold": 0.5,
-    "result_dir": ROOT / "result",
-    "device": "auto",
-    "limit": None,
-    "num_workers": 0,
-    "overwrite": False,
-    "quiet": False,
+
+@stage("images", of=("make_cam", "make_label"))
+class Images:
+    sal_dataset_dir: Path = flag(
+        ROOT / "data" / "sample", "images to label: a DUTS root, any folder of pictures, or one picture", often=True
+    )
+    limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
+    max_side: int = flag(1024, "a longer side is scaled down to this; results come out at full size", at_least=1)
+
+
+@stage("the CAM network", of=("make_cam",))
+class Network:
+    cam_network: str | None = flag(
+        None,
+        "such as resnet50 or efficientnet_lite0; none: what the weights are of, resnet50 where it is trained",
+        often=True,
+    )
+
+
+@stage("train_cam: images with image-level labels -> a CAM network", of=("train_cam",))
+class Cls:
+    train_cam_pass: bool = flag(
+        False, "run this pass; torchrun --nproc-per-node N run_sample.py for several devices", often=True
+    )
+    cls_dataset_dir: Path | None = flag(
+        None, "labelled images: a folder per class, labels.csv, ILSVRC-DET or -CLS, VOC 2012, COCO", often=True
+    )
+    cls_layout: str = flag(
+        "auto",
+        "how labels are told; auto: by what lies there",
+        choices=("auto", "folders", "csv", "ilsvrc_det", "ilsvrc_cls", "voc12", "coco"),
+    )
+    cls_val_dir: Path | None = flag(None, "labelled images that are scored after each epoch, in the same layout")
+    cls_val_boxes: Path | None = flag(None, "a csv (file,x0,y0,x1,y1) of their objects, for the box accuracy of maps")
+    cls_val_masks: Path | None = flag(None, "a folder of their masks, for the max F of the maps")
+    cam_recipe: str = flag(
+        "default", "sets the flags below; published: generatePGT's", choices=("default", "published")
+    )
+    no_pretrained: bool = flag(False, "start from random weights instead of ImageNet's")
+    cam_init_weights: Path | None = flag(None, "start from the backbone in this file")
+
+
+@stage("the recipe of train_cam", prefix="cam_", of=("train_cam",))
+class TrainCam:
+    layout: str = flag("imagenet", "strides of the network (net/network.py)", choices=("imagenet", "cam"))
+    crop_size: int = flag(320, "side of the training images in pixels", at_least=1)
+    batch_size: int = flag(32, "images per step, of all processes together", at_least=1)
+    num_epoches: float = flag(2.5, "passes over the images", above=0)
+    num_steps: int = flag(0, "steps; 0: cam_num_epoches decides", at_least=0)
+    optimizer: str = flag("sgd", "optimiser", choices=("sgd", "adamw"))
+    learning_rate: float = flag(0.002, "of the backbone", above=0)
+    head_factor: float = flag(50.0, "the classifier's learning rate is this many times the backbone's", above=0)
+    momentum: float = flag(0.9, "SGD's momentum, AdamW's beta 1", at_least=0, at_most=1)
+    weight_decay: float = flag(1e-4, "weight decay", at_least=0)
+    schedule: str = flag("cosine", "learning rate over the steps", choices=("poly", "cosine"))
+    warm_up: float = flag(0.1, "share of the steps in which the learning rate rises", at_least=0, at_most=1)
+    clip: float = flag(5.0, "largest norm of the gradient; 0: any", at_least=0)
+    ema: float = flag(
+        0.99, "share of the running mean of the weights that a step keeps; 0: none", at_least=0, at_most=1
+    )
+    loss: str = flag(
+        "auto",
+        "auto: cross_entropy where every image has one class, else soft_margin",
+        choices=("auto", "cross_entropy", "soft_margin", "bce_balanced"),
+    )
+    label_smoothing: float = flag(0.1, "of cross_entropy", at_least=0, at_most=1)
+    augment: str = flag("resized_crop", "how an image becomes a square", choices=("resized_crop", "resize", "crop"))
+    jitter: float = flag(0.3, "strength of the colour jitter", at_least=0, at_most=1)
+    erasing: float = flag(0.25, "probability that a rectangle of the image is erased", at_least=0, at_most=1)
+    fsl_weight: float = flag(0.0, "of the feature similarity loss, which draws maps to the image's edges", at_least=0)
+
+
+@stage("make_cam: images -> class activation maps", of=("make_cam",))
+class Cam:
+    make_cam_pass: bool = flag(True, "run this pass", often=True)
+    cam_weights_dir: str | None = flag(
+        None,
+        "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; none: RESULT_DIR/ckpt/cam.pth where one "
+        "was trained, else ImageNet's",
+        often=True,
+    )
+    cam_scales: tuple[float, ...] = flag((1.0, 0.5, 1.5, 2.0), "image scales; each also has its mirror image", above=0)
+    cam_class_power: float | None = flag(
+        None,
+        "classes weigh by probability to this power: 1 published, 0 all alike, which finds whole objects better with a "
+        "softmax head; none: 1 for a sigmoid head, 0 for a softmax head",
+        at_least=0,
+        at_most=1,
+    )
+    cam_infer_batch_size: int = flag(0, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
+    cam_out_dir: Path | None = flag(None, "where the maps go; none: RESULT_DIR/cam")
+
+
+@stage("make_label: class activation maps -> pixel-wise pseudo labels", of=("make_label",))
+class MakeLabel:
+    make_label_pass: bool = flag(True, "run this pass", often=True)
+    label_recipe: str = flag(
+        "default", "sets the flags below; published: generatePGT's", often=True, choices=("default", "published")
+    )
+    cam_pamr_out_dir: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_pamr")
+
+
+@stage("the recipe of make_label", prefix="label_", of=("make_label",))
+class Label:
+    pamr_dilations: tuple[int, ...] = flag((1, 2, 4, 8), "dilations of PAMR's neighbourhoods", at_least=1)
+    pamr_num_iter: int = flag(10, "iterations of PAMR; 0 leaves it out", at_least=0)
+    high: float | None = flag(
+        1.7, "surely object: above this times the mean of the refined map; none: no such parts", above=0
+    )
+    low: float = flag(1.0, "surely background: below this times the mean of the refined map", above=0)
+    crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
+    crf_binary: float | None = flag(
+        None, "binarise before the CRF (published: 0.4), which then changes nothing", at_least=0, at_most=1
+    )
+    binary: float | None = flag(
+        None, "binary labels, foreground at and above this; none: soft labels", often=True, at_least=0, at_most=1
+    )
+
+
+STAGES = (
+    Images(), Network(), Cls(), TrainCam(), Training(), Course(), Cam(), MakeLabel(), Label(), Results(),
+    Run(result_dir=ROOT / "result"),
+)  # fmt: skip
+
+RECIPES = {
+    "cam_recipe": {
+        # generatePGT; its momentum is the weight decay's value by a mistake, which its learning rate was chosen with
+        "published": {
+            "cam_layout": "cam",
+            "cam_crop_size": 256,
+            "cam_batch_size": 8,
+            "cam_num_steps": 20000,
+            "cam_learning_rate": 0.1,
+            "cam_head_factor": 10.0,
+            "cam_momentum": 1e-4,
+            "cam_schedule": "poly",
+            "cam_warm_up": 0.0,
+            "cam_clip": 0.0,
+            "cam_ema": 0.0,
+            "cam_loss": "soft_margin",
+            "cam_augment": "resize",
+            "cam_jitter": 0.0,
+            "cam_erasing": 0.0,
+        }
+    },
+    "label_recipe": {
+        "published": {
+            "label_pamr_dilations": (1, 2, 4, 8, 12, 24),
+            "label_high": None,
+            "label_crf": CRF_RECIPES["wsod_pixel"],
+        }
+    },
 }
 
+# flag -> the step that it runs, and the key of what that leaves in RESULT_DIR
 PASSES = {
-    "train_cam_pass": "step.train_cam",
-    "make_cam_pass": "step.make_cam",
-    "make_label_pass": "step.make_label",
-    "eval_pass": "step.eval",
-    "overview_pass": "step.make_overview",
-    "report_pass": "step.make_report",
-    "export": "step.export",
+    "train_cam_pass": Pass("step.train_cam", "train_cam"),
+    "make_cam_pass": Pass("step.make_cam", "cam"),
+    "make_label_pass": Pass("step.make_label", "cam_pamr"),
+    "eval_pass": Pass("step.eval"),
+    "overview_pass": Pass("step.make_overview"),
+    "report_pass": Pass("step.make_report"),
+    "export": Pass("step.export"),
 }
 
 
-def parse(argv: list[str] | None = None):
-    flags = Flags(__doc__, DEFAULTS)
-    for add in (
-        add_train_cam_flags,
-        add_train_flags,
-        add_cam_flags,
-        add_label_flags,
-        add_eval_flags,
-        add_run_flags,
-        add_device_flags,
-    ):
-        add(flags)
-    return flags.parse(argv)
+def parse(argv: Sequence[str] | None = None) -> Args:
+    table = Table(__doc__, STAGES, RECIPES, positional="sal_dataset_dir")
+    args, given = table.parse(argv)
+    return table.resolve({**given, **lent(PASSES, args, given)})
 
 
 if __name__ == "__main__":

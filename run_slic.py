@@ -4,76 +4,74 @@
     python run_slic.py --img_root DUTS-TR --prob_root result/cam    for any folder of images and their maps
     python run_slic.py --slic_recipe published                      the published superpixels and factors
 
-Edit the defaults below, or give flags; `python run_slic.py --help` explains them all.
+Every line of the classes below is a flag and its default: edit it, or give the flag.
 """
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from misc.files.store import read_json
-from misc.run.flags import Flags, add_eval_flags, add_run_flags, add_slic_flags
-from misc.run.passes import run_passes
+from misc.run.flags import Args, Results, Run, Table, flag, stage
+from misc.run.passes import Pass, run_passes
+from misc.run.records import maps_of_run_sample
+from pgt.crf import CRF_RECIPES, CRFParams
 
 ROOT = Path(__file__).resolve().parent
 
-DEFAULTS = {
-    "make_slic_pass": True,
-    "eval_pass": True,
-    "overview_pass": True,
-    "report_pass": True,
-    "export": None,
-    # folders
-    "img_root": None,
-    "prob_root": None,
-    "output_root": None,
-    "mask_dir": None,
-    "max_side": 1024,
-    # superpixels
-    "slic_recipe": "default",
-    "slic_segments": None,
-    "slic_compactness": None,
-    "slic_lab": None,
-    "slic_high": None,
-    "slic_low": None,
-    # dense CRF
-    "slic_crf": True,
-    "slic_crf_num_iter": None,
-    "slic_crf_gaussian_sxy": None,
-    "slic_crf_gaussian_compat": None,
-    "slic_crf_bilateral_sxy": None,
-    "slic_crf_bilateral_srgb": None,
-    "slic_crf_bilateral_compat": None,
-    # run
-    "overview_rows": 12,
-    "export_threshold": 0.5,
-    "result_dir": ROOT / "result",
-    "limit": None,
-    "num_workers": 0,
-    "overwrite": False,
-    "quiet": False,
+
+@stage("images", of=("make_slic",))
+class Images:
+    img_root: Path | None = flag(None, "the images; none: those of the last run_sample.py", often=True)
+    limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
+    max_side: int = flag(1024, "a longer side is scaled down to this; labels come out at full size", at_least=1)
+
+
+@stage("make_slic: class activation maps -> superpixel-wise pseudo labels", of=("make_slic",))
+class MakeSlic:
+    make_slic_pass: bool = flag(True, "run this pass")
+    prob_root: Path | None = flag(None, "their maps, <stem>.png; none: those of the last run_sample.py", often=True)
+    output_root: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_slic", often=True)
+    slic_recipe: str = flag(
+        "default",
+        "sets the flags below; published: run_slic's; mfnet_stage2: MFNet's second stage",
+        often=True,
+        choices=("default", "published", "mfnet_stage2"),
+    )
+
+
+@stage("the recipe of make_slic", prefix="slic_", of=("make_slic",))
+class Slic:
+    segments: int = flag(200, "superpixels per image, roughly", at_least=1)
+    compactness: float = flag(20, "weight of position against colour in SLIC", above=0)
+    lab: str = flag("rgb", "colour space of SLIC (pgt/superpixel.py)", choices=("rgb", "single", "published"))
+    num_iter: int = flag(5, "rounds of SLIC", at_least=1)
+    high: float = flag(1.7, "surely object: above this times the mean of the map", above=0)
+    low: float = flag(1.0, "surely background: below this times the mean of the map", above=0)
+    crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
+
+
+STAGES = (Images(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"))
+
+RECIPES = {
+    "slic_recipe": {
+        "published": {"slic_lab": "published", "slic_num_iter": 10, "slic_high": 1.2, "slic_low": 0.7},
+        "mfnet_stage2": {"slic_lab": "published", "slic_num_iter": 10, "slic_high": 1.5, "slic_low": 0.8},
+    }
 }
 
 PASSES = {
-    "make_slic_pass": "step.make_slic",
-    "eval_pass": "step.eval",
-    "overview_pass": "step.make_overview",
-    "report_pass": "step.make_report",
-    "export": "step.export",
+    "make_slic_pass": Pass("step.make_slic", "cam_slic"),
+    "eval_pass": Pass("step.eval"),
+    "overview_pass": Pass("step.make_overview"),
+    "report_pass": Pass("step.make_report"),
+    "export": Pass("step.export"),
 }
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    flags = Flags(__doc__, DEFAULTS)
-    for add in (add_slic_flags, add_eval_flags, add_run_flags):
-        add(flags)
-    args = flags.parse(argv)
-    last = read_json(args.result_dir / "args.json").get("args", {})
-    args.sal_dataset_dir = args.img_root or Path(last.get("sal_dataset_dir") or ROOT / "data" / "sample")
-    args.cam_out_dir = args.prob_root or Path(last.get("cam_out_dir") or args.result_dir / "cam")
-    args.cam_slic_out_dir = args.output_root or args.result_dir / "cam_slic"
-    if args.img_root is None and args.limit is None:
-        args.limit = last.get("limit")
+def parse(argv: Sequence[str] | None = None) -> Args:
+    args, _ = Table(__doc__, STAGES, RECIPES).parse(argv)
+    args.sal_dataset_dir, args.cam_out_dir, args.limit = maps_of_run_sample(args)
+    args.cam_slic_out_dir, args.cam_pamr_out_dir = args.output_root, None
     return args
 
 

@@ -15,12 +15,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data.datasets import get_dataset, read_names
 from data.layouts import LAYOUTS, Request, detect_layout, stem_of
 from misc.errors import InputError
-from misc.files.images import read_image
+from misc.files.images import image_size, read_image
 from misc.run.parallel import num_workers_for, parallel_map
 
 NUM_SAMPLED = 64  # pictures that are decoded when a set is opened
@@ -233,10 +232,6 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def _sizes(files: Sequence[Path]) -> str:
-    sizes = []
-    for i in spread(len(files)):
-        with Image.open(files[i]) as image:
-            sizes.append(image.size)
-    sizes.sort(key=lambda size: (size[0] * size[1], size))
+    sizes = sorted((image_size(files[i])[::-1] for i in spread(len(files))), key=lambda size: (size[0] * size[1], size))
     low, middle, high = (f"{w}x{h}" for w, h in (sizes[0], sizes[len(sizes) // 2], sizes[-1]))
     return low if low == high else f"{low} to {high}, median {middle} (width x height of {len(sizes)})"

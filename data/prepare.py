@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,11 @@ from data.coco_masks import draw_label
 from data.labelled import describe, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
 from misc.errors import InputError
-from misc.files.store import fingerprint, is_current, require_writable, write_csv, write_text
+from misc.files.store import require_writable, write_csv, write_text
+from misc.run.each import Item, Write, each
 from misc.run.evaluation import exit_status, table
 from misc.run.failures import Failures
 from misc.run.flags import HelpFormatter, count
-from misc.run.parallel import num_workers_for, parallel_map, progress
 
 FLAG = "--root"
 COLUMNS = ("images", "published", "labels", "masks")
@@ -116,27 +116,29 @@ def derive_coco14(root: Path, args, failures) -> dict[str, Part]:
     return parts
 
 
-def draw_masks(instances: coco14.Instances, root: Path, args, failures) -> None:
-    """SegmentationClass/<name>.png of every image, by threads; those that are current stay."""
-    labels = coco14.label_of_category(instances)
-    draw = partial(draw_mask, instances=instances, labels=labels, mask_dir=root / str(coco14.SPEC.mask_dir))
-    numbers = list(instances.images)
-    done = parallel_map(draw, numbers, num_workers_for(args.num_workers, len(numbers)))
-    for number, problem in progress(done, len(numbers), f"masks of {instances.path.stem}", args.quiet):
-        if isinstance(problem, OSError):
-            failures.add("prepare", Path(instances.images[number]["file_name"]), problem)
+def draw_masks(instances: coco14.Instances, root: Path, args: argparse.Namespace, failures: Failures) -> None:
+    """SegmentationClass/<name>.png of every image, by threads; those that are current stay, and those that another
+    program made."""
+    labels, mask_dir = coco14.label_of_category(instances), root / str(coco14.SPEC.mask_dir)
 
+    def settings(item: Item) -> list[dict]:
+        shape, annotations = (item.facts["height"], item.facts["width"]), instances.annotations[item.facts["id"]]
+        return [{"shape": shape, "labels": list(labels.items()), "annotations": annotations}]
 
-def draw_mask(number: int, instances: coco14.Instances, labels: Mapping[int, int], mask_dir: Path) -> None:
-    """Raises OSError for an image whose annotations are damaged, and rather than replace someone else's mask."""
-    image, annotations = instances.images[number], instances.annotations[number]
-    path = mask_dir / f"{Path(image['file_name']).stem}.png"
-    shape = image["height"], image["width"]
-    made_from = fingerprint({"shape": shape, "labels": list(labels.items()), "annotations": annotations})
-    if not is_current(path, made_from):
+    def draw(item: Item, _: Sequence[bytes]) -> list[Write]:
+        (path,), image = item.outs, item.facts
         if path.exists() and not voc12.has_fingerprint(path):
             raise OSError(f"{path} was made by another program; move it away")
-        voc12.write_mask(path, draw_label(annotations, shape, labels, coco14.SPEC.ignore), made_from)
+        shape = image["height"], image["width"]
+        label = draw_label(instances.annotations[image["id"]], shape, labels, coco14.SPEC.ignore)
+        return [partial(voc12.write_mask, label=label)]
+
+    items = [
+        Item(Path(image["file_name"]), (mask_dir / f"{Path(image['file_name']).stem}.png",), (),
+             facts={**image, "id": number})
+        for number, image in instances.images.items()
+    ]  # fmt: skip
+    each(f"masks of {instances.path.stem}", items, settings, draw, args, failures, what="masks")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -146,6 +148,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--download", action="store_true", help="get what is missing of a folder that holds something")
     parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(overwrite=False)  # masks that are current stay
     return parser.parse_args(argv)
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from data import voc12
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages, named_in, open_labelled, spread
 from data.layouts import detect_layout
 from misc.errors import InputError
+from misc.files.images import image_size
 from misc.files.predictions import read_label
 
 _MASK_DIRS = ("SegmentationClass", "masks")
@@ -96,9 +95,7 @@ def _require_masks(found: SegmentationSet, flag: str) -> None:
 def mask_problem(image: Path, mask: Path, spec: DatasetSpec) -> str | None:
     """What is wrong with a mask, None where it fits its image and its labels are the spec's."""
     try:
-        label = read_label(mask)
-        with Image.open(image) as picture:
-            shape = picture.size[::-1]
+        label, shape = read_label(mask), image_size(image)
     except OSError as e:
         return f"cannot be read ({e})"
     if label.shape != shape:

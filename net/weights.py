@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ _PACKAGED_SHA256 = {
     "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
+Kind = TypeVar("Kind", bound=Network)
 _FORMAT = "generatePGT CAM network 1"
 # Other names of the same tensors, which the published models hold beside the first one.
 _ALIAS = re.compile(r"(stage\d|block\d|backbone|newly_added|densenet169\.features\.(block\d|denseblock4\.32))\.")
@@ -110,6 +112,14 @@ def read_checkpoint(path: Path) -> Network:
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:
         raise InputError(f"{path} does not fit any network here ({_one_line(e)}). {WAYS}") from e
     return net.eval()
+
+
+def read_network(path: Path, kind: type[Kind]) -> Kind:
+    """Raises InputError for a file that holds no network of this kind."""
+    network = read_checkpoint(path)
+    if not isinstance(network, kind):
+        raise InputError(f"{path} holds a {type(network).__name__}, and a {kind.__name__} is needed")
+    return network
 
 
 def load_backbone(net: Network, source: Path | None, progress: bool = True) -> None:

@@ -1,80 +1,125 @@
-"""Images -> class activation maps, summed over classes into one saliency map an image.
+"""Images -> class activation maps: summed over classes to one saliency map per image (run), or those of the classes
+that an image is known to have (run_classes).
 
-Reads   the images of --sal_dataset_dir; weights (net/weights.py)
-Writes  RESULT_DIR/cam/<stem>.png, 8-bit gray at the image's own size
-Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale inference)
+Reads   run: the images of --sal_dataset_dir, weights (net/weights.py)
+        run_classes: the images of the set and their classes (step/seg_set.py), RESULT_DIR/ckpt/seam.pth
+Writes  run: RESULT_DIR/cam/<stem>.png, 8-bit gray at the image's own size
+        run_classes: RESULT_DIR/cam/<name>.npz: keys (P,), classes from 0; cam (P,H,W) uint8; scale: to 0..1
+Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale inference); SEAM (CVPR 2020), whose PCM
+        revises the maps of run_classes
 """
 
+from __future__ import annotations
+
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby, islice
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 
 from data.saliency import open_folder
-from misc.files.images import image_size, limit_side, read_image
-from misc.files.store import fingerprint, is_current, require_writable, write_png
+from misc.errors import InputError
+from misc.files.download import sha256_of
+from misc.files.images import at_most, image_size, limit_side, read_image
+from misc.files.store import write_cams, write_png
 from misc.run.device import autocast, batch_size_for, pick_device
-from misc.run.parallel import prefetch, progress
-from net import NetFacts, for_inference
-from net.weights import load
-from pgt.cam import class_power, multi_scale_saliency
+from misc.run.each import Batches, Item, Write, each
+from misc.run.records import write_record
+from net import CAMNet, Network, SEAMNet, for_inference
+from net.weights import load, read_checkpoint
+from pgt.cam import class_power, multi_scale_saliency, present_class_cam
+from step.seg_set import open_all
+
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+    from misc.run.flags import Args
 
 
 @dataclass(frozen=True)
 class Work:
-    """One image to be done: pixels at inference size, None where its map is up to date already."""
+    """A picture to be mapped: its pixels at inference size (H,W,3) uint8, its own size (H, W), and its classes."""
 
-    out: Path
-    made_from: str
-    size: tuple[int, int] = (0, 0)
-    image: np.ndarray | None = None
+    image: np.ndarray
+    size: tuple[int, int]
+    keys: tuple[int, ...] = ()
 
 
-def run(args, failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     images = open_folder(args.sal_dataset_dir, args.limit).images
-    device = pick_device(args.device)
     out_dir = args.cam_out_dir or args.result_dir / "cam"
-    require_writable(out_dir)
     weights = args.cam_weights_dir or trained_here(args)
-    net, weights_sha256 = load(args.cam_network, weights, args.result_dir / "weights", not args.quiet)
+    net, sha256 = load(args.cam_network, weights, args.result_dir / "weights", not args.quiet)
     power = class_power(net, args.cam_class_power)
-    settings = _settings(net.facts, weights_sha256, power, args)
-    net = for_inference(net.to(device))
-    batch_size = batch_size_for(device, args.cam_infer_batch_size)
 
-    def read(stem: str) -> Work:
-        data = images[stem].read_bytes()
-        work = Work(out_dir / f"{stem}.png", fingerprint(data, settings))
-        if not args.overwrite and is_current(work.out, work.made_from):
-            return work
-        image = read_image(io.BytesIO(data))
-        return Work(work.out, work.made_from, image.shape[:2], _shrink(image, args.max_side))
+    def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
+        found = multi_scale_saliency(fast, [work.image for work in works], args.cam_scales, power)
+        return [[partial(write_png, array=to_png(s, w.size))] for s, w in zip(found, works, strict=True)]
 
-    def readable(results) -> Iterator[Work]:
-        for stem, work in results:
-            if isinstance(work, OSError):
-                failures.add("make_cam", images[stem], work)
-            elif work.image is not None:
-                yield work
+    items = [Item(file, (out_dir / f"{stem}.png",), (file,)) for stem, file in images.items()]
+    make_maps(net, sha256, {"power": power}, items, maps, args.cam_infer_batch_size, args, failures)
 
-    stems = largest_first(images, args.max_side)
-    reading = progress(prefetch(read, stems, 2 * batch_size), len(images), "make_cam", args.quiet)
-    done = 0
-    for batch in batches_of_one_size(readable(reading), batch_size):
+
+def run_classes(args: Args, failures: Failures) -> None:
+    images = open_all(args)
+    out_dir = args.result_dir / "cam"
+    net, path = read_cam_network(args, images.class_names)
+
+    def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
+        found = [own_maps(fast, work, args.cam_scales) for work in works]
+        return [[partial(write_cams, keys=np.array(w.keys), cam=c)] for c, w in zip(found, works, strict=True)]
+
+    items = [
+        Item(file, (out_dir / f"{name}.npz",), (file,), facts={"keys": np.flatnonzero(label).tolist()})
+        for file, name, label in zip(images.files, images.names, images.labels, strict=True)
+    ]
+    make_maps(net, sha256_of(path), {}, items, maps, 1, args, failures)
+
+
+def make_maps(
+    net: Network,
+    sha256: str,
+    settings: dict,
+    items: Sequence[Item],
+    maps: Callable[[Network, Sequence[Work]], list[list[Write]]],
+    batch_size: int,
+    args: Args,
+    failures: Failures,
+) -> None:
+    """maps(network, works) -> what is to be written of each; sha256: of the weights; settings: whatever the maps depend
+    on besides the network, the flags that both kinds have, and the item's facts."""
+    device = pick_device(args.device)
+    facts = {k: v for k, v in asdict(net.facts).items() if k != "class_names"}
+    settings = {**facts, "weights": sha256, **settings, "scales": args.cam_scales, "max_side": args.max_side}
+    fast = for_inference(net.to(device))
+
+    def read(item: Item, data: Sequence[bytes]) -> Work:
+        image = read_image(io.BytesIO(data[0]))
+        return Work(at_most(image, args.max_side), image.shape[:2], tuple((item.facts or {}).get("keys", ())))
+
+    def compute(works: Sequence[Work]) -> list[list[Write]]:
         with autocast(device):
-            maps = multi_scale_saliency(net, [work.image for work in batch], args.cam_scales, power)
-        for work, saliency in zip(batch, maps, strict=True):
-            write_png(work.out, _to_png(saliency, work.size), work.made_from)
-        done += len(batch)
-    print(f"make_cam: {done} maps made, {len(images) - done} kept or failed, in {out_dir}")
+            return maps(fast, works)
+
+    record = partial(write_record, args, "make_cam", "cam", items[0].outs[0].parent)
+    each(
+        "make_cam",
+        largest_first(items, args.max_side),
+        lambda item: [{**settings, **(item.facts or {})}],
+        read,
+        args,
+        failures,
+        what="maps",
+        batches=Batches(compute, batch_size_for(device, batch_size), lambda work: work.image.shape),
+        record=partial(record, network=net.facts.network, sha256=sha256),
+    )
 
 
-def trained_here(args) -> str | None:
+def trained_here(args: Args) -> str | None:
     """The network that train_cam left in RESULT_DIR."""
     path = args.result_dir / "ckpt" / "cam.pth"
     if not path.is_file():
@@ -83,36 +128,38 @@ def trained_here(args) -> str | None:
     return str(path)
 
 
-def _settings(facts: NetFacts, weights_sha256: str, power: float, args) -> dict:
-    """Whatever the maps depend on besides the image."""
-    facts = {k: v for k, v in asdict(facts).items() if k != "class_names"}
-    return {**facts, "weights": weights_sha256, "power": power, "scales": args.cam_scales, "max_side": args.max_side}
+def read_cam_network(args: Args, class_names: tuple[str, ...]) -> tuple[Network, Path]:
+    """-> a network with maps of these classes, and its file. Raises InputError for another one."""
+    path: Path = args.cam_weights or args.result_dir / "ckpt" / "seam.pth"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run train_seam, or give --cam_weights")
+    net = read_checkpoint(path)
+    if not isinstance(net, (CAMNet, SEAMNet)) or net.facts.num_classes != len(class_names):
+        found = f"{net.facts.head} network of {net.facts.num_classes} classes"
+        raise InputError(f"{path} holds a {found}; needed is a CAM network of the {len(class_names)} of the data set")
+    if net.facts.class_names and net.facts.class_names != class_names:
+        raise InputError(f"{path} was trained on other classes than the data set's, or in another order")
+    return net, path
 
 
-def _shrink(image: np.ndarray, max_side: int) -> np.ndarray:
-    height, width = limit_side(image.shape[:2], max_side)
-    return (
-        cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        if image.shape[:2] != (height, width)
-        else image
-    )
+def own_maps(net: Network, work: Work, scales: Sequence[float]) -> np.ndarray:
+    """-> the maps (P,H,W) in [0,1] of the picture's classes; one without a class has P = 0."""
+    if not work.keys:
+        return np.zeros((0, *work.size), np.float32)
+    keys = torch.tensor(work.keys, device=net.device)
+    return present_class_cam(net, work.image, keys, scales, work.size).cpu().numpy()
 
 
-def _to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+def to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     """saliency (h,w) in [0,1] -> uint8 of this size (H, W), bilinear."""
     full = cv2.resize(saliency.float().cpu().numpy(), size[::-1], interpolation=cv2.INTER_LINEAR)
     return (full * 255).round().astype(np.uint8)
 
 
-def largest_first(images: Mapping[str, Path], max_side: int) -> list[str]:
-    """Stems by the size at inference: whoever runs out of memory does so at once, what the first image took is enough
-    for all others, and images of one size, which make a batch, follow each other."""
-    sizes = {stem: limit_side(image_size(path), max_side) for stem, path in images.items()}
-    return sorted(images, key=lambda stem: (-sizes[stem][0] * sizes[stem][1], sizes[stem], stem))
-
-
-def batches_of_one_size(works: Iterable[Work], batch_size: int) -> Iterator[list[Work]]:
-    """Neighbours of one size, at most batch_size of them."""
-    for _, same in groupby(works, key=lambda work: work.image.shape):
-        while batch := list(islice(same, batch_size)):
-            yield batch
+def largest_first(items: Sequence[Item], max_side: int) -> list[Item]:
+    """By the size at inference: whoever runs out of memory does so at once, what the first image took is enough for all
+    others, and images of one size, which make a batch, follow each other."""
+    sizes = {item.source: limit_side(image_size(item.source), max_side) for item in items}
+    return sorted(
+        items, key=lambda item: (-sizes[item.source][0] * sizes[item.source][1], sizes[item.source], item.outs)
+    )

@@ -8,83 +8,75 @@ Writes  RESULT_DIR/seg/<name>.png, palette pictures as VOC's masks
 Paper   Chen et al., DeepLab, ICLR 2015; the recipe is that of SEAM (CVPR 2020) and HFPL (WACV 2024)
 """
 
-import argparse
+from __future__ import annotations
+
+import io
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from data.voc12 import write_mask
+from misc.errors import InputError
 from misc.files.download import sha256_of
-from misc.files.images import find_images, limit_side
-from misc.run.device import autocast, pick_device
-from misc.run.flags import Flags, add_device_flags, add_run_flags, flag, positive_int
-from misc.run.passes import run_passes
-from misc.run.seg_args import DEFAULTS, ROOT, add_crf_scale, add_segmenter_flags
+from misc.files.images import at_most, find_images, read_image
+from misc.run.device import in_turns, pick_device
+from misc.run.each import Item, Write, each
+from misc.run.flags import Args, Run, Table, flag, stage
+from misc.run.passes import Pass, run_passes
+from misc.run.records import write_record
 from misc.train.augment import resize
 from net import Network, SegNet, for_inference
 from net.network import resized
+from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
-from step.make_crf import crf_params
-from step.make_sem_seg import Item, label_images, read_network
 from step.seg_set import open_split
 from step.train_aff import resize_maps, trained_file
 
-_FLAGS = (
-    "make_seg_weights",
-    "seg_scales",
-    "seg_crf",
-    "seg_crf_recipe",
-    "seg_crf_num_iter",
-    "crf_scale",
-    "max_side",
-    "result_dir",
-    "limit",
-)
-_FLAGS += ("num_workers", "overwrite", "quiet", "device")
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
-def run(args, failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     parts = [open_split(args, split).images for split in dict.fromkeys(args.seg_splits)]
-    files = {name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}
-    segment(files, args, failures)
+    segment({name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}, args, failures)
 
 
-def segment(files: dict[str, Path], args, failures) -> None:
+def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     """Writes RESULT_DIR/seg/<name>.png of every file."""
     weights = args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
-    network = Segmenter(read_network(weights, SegNet).to(pick_device(args.device)), args.seg_scales)
-    crf = crf_params(args.seg_crf_recipe, args.seg_crf_num_iter, args) if args.seg_crf else None
-    settings = {"weights": sha256_of(weights), "scales": args.seg_scales, "max_side": args.max_side,
-                "crf": asdict(crf) if crf else None}  # fmt: skip
+    net, sha256 = read_network(weights, SegNet), sha256_of(weights)
+    probabilities = segmenter(net.to(pick_device(args.device)), args.seg_scales)
+    crf = args.seg_crf.at_scale(args.crf_scale) if args.seg_crf else None
 
-    def label_of(image: np.ndarray, item: Item) -> np.ndarray:
-        small = resize(image, limit_side(image.shape[:2], args.max_side))
-        prob = network(small)
+    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
+        image = read_image(io.BytesIO(data[0]))
+        small = at_most(image, args.max_side)
+        prob = probabilities(small)
         prob = prob if crf is None else refined(small, prob, crf)
-        return resize_maps(prob, image.shape[:2]).argmax(0).astype(np.uint8)
+        return [partial(write_mask, label=resize_maps(prob, image.shape[:2]).argmax(0).astype(np.uint8))]
 
-    items = [Item(file, args.result_dir / "seg" / f"{name}.png") for name, file in files.items()]
-    label_images("make_seg", items, label_of, settings, args, failures)
+    items = [Item(file, (args.result_dir / "seg" / f"{name}.png",), (file,)) for name, file in files.items()]
+    settings = {"weights": sha256, "scales": args.seg_scales, "max_side": args.max_side, "crf": crf and asdict(crf)}
+    facts = {"network": net.facts.network, "weights": str(weights), "sha256": sha256}
+    record = partial(write_record, args, "make_seg", "seg", args.result_dir / "seg", **facts)
+    parts = [(b"", settings)]  # no other file than the image
+    each("make_seg", items, lambda _: parts, make, args, failures, record=record)
 
 
-class Segmenter:
-    """A SegNet for threads, which take turns: it needs the most memory, and has threads of its own."""
-
-    def __init__(self, network: SegNet, scales: Sequence[float]):
-        self.net, self.scales, self._turn = for_inference(network), scales, threading.Lock()
-
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """image (H,W,3) uint8 -> probabilities (C,H,W) float32, background first."""
-        with self._turn, autocast(self.net.device):
-            return multi_scale_logits(self.net, image, self.scales).softmax(0).cpu().numpy()
+def segmenter(net: SegNet, scales: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+    """-> image (H,W,3) uint8 -> probabilities (C,H,W) float32, background first, for threads, by turns."""
+    fast = for_inference(net)
+    return in_turns(lambda image: multi_scale_logits(fast, image, scales).softmax(0).cpu().numpy(), net.device)
 
 
 def multi_scale_logits(network: Network, image: np.ndarray, scales: Sequence[float]) -> Tensor:
@@ -111,29 +103,32 @@ def refined(image: np.ndarray, prob: np.ndarray, crf: CRFParams) -> np.ndarray:
     return out
 
 
-def run_folder(args, failures) -> None:
+def run_folder(args: Args, failures: Failures) -> None:
     """The pictures of --image_dir; a name is a stem."""
     files = find_images(args.image_dir, "--image_dir")
     segment(dict(islice(files.items(), args.limit)), args, failures)
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    flags = Flags(__doc__, {"image_dir": None, "make_seg": True, **{name: DEFAULTS[name] for name in _FLAGS}})
-    g = flags.group("make_seg: a final network, and pictures -> RESULT_DIR/seg/<stem>.png")
-    g.add("make_seg", flag, "run this stage")
-    g.add("image_dir", Path, "pictures, subfolders included", required=True)
-    g.add("max_side", positive_int, "a longer side is scaled down to this")
-    add_segmenter_flags(g)
-    add_crf_scale(g)
-    add_run_flags(flags)
-    add_device_flags(flags)
-    args = flags.parse(argv)
-    args.result_dir = args.result_dir or ROOT / "result"
+@stage("pictures", of=("make_seg",))
+class Pictures:
+    make_seg: bool = flag(True, "run this pass")
+    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True)
+    limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
+
+
+def parse(argv: Sequence[str] | None = None) -> Args:
+    from run_voc import RECIPES, ROOT, Segmenter, Sizes
+
+    recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
+    stages = (Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"))
+    args, _ = Table(__doc__, stages, recipes, positional="image_dir").parse(argv)
+    if args.image_dir is None:
+        raise InputError("--image_dir is missing: give the folder of the pictures")
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_passes({"make_seg": "step.make_seg:run_folder"}, lambda: parse(argv))
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_passes({"make_seg": Pass("step.make_seg:run_folder")}, lambda: parse(argv))
 
 
 if __name__ == "__main__":

@@ -9,160 +9,106 @@ Writes  RESULT_DIR/sem_seg/<name>.png, palette pictures as VOC's masks; with --s
 Paper   Ahn & Kwak, Learning pixel-level semantic affinity, CVPR 2018, section 3.3; HFPL, WACV 2024
 """
 
-import io
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from __future__ import annotations
 
-import cv2
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from data.voc12 import write_mask
-from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.images import limit_side, read_image
-from misc.files.predictions import Cams, read_prediction
-from misc.files.store import fingerprint, is_current, require_writable, write_cams
-from misc.run.device import autocast, pick_device
-from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.files.predictions import Cams, read_cams
+from misc.files.store import write_cams
+from misc.run.device import in_turns, pick_device
+from misc.run.each import Item, Write, each
+from misc.run.records import write_record
 from misc.train.augment import resize
-from net import AffinityNet, Network, for_inference
+from net import AffinityNet, for_inference
 from net.affinitynet import affinity
-from net.weights import read_checkpoint
+from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
-from pgt.crf import CRFParams, dense_crf
-from step.make_crf import crf_params
+from pgt.crf import dense_crf
 from step.seg_set import open_all
 from step.train_aff import require_files, resize_maps, trained_file
+
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+    from misc.run.flags import Args
+    from run_voc import SemSeg
 
 SURE = "sem_seg_sure"
 
 
-@dataclass(frozen=True)
-class SemSegRecipe:
-    """See the flags --sem_seg_<field> for what each is. crf None: no CRF."""
-
-    scale: float
-    alpha: float
-    beta: float
-    exp_times: int
-    confidence: float
-    crf: CRFParams | None
-
-
-def run(args, failures) -> None:
-    recipe = recipe_of(args)
-    images = open_all(args)
-    kinds = ("cam", "sem_seg", "sem_seg_soft", SURE)
-    cam_dir, out_dir, soft_dir, sure_dir = (args.result_dir / kind for kind in kinds)
+def run(args: Args, failures: Failures) -> None:
+    crf = args.sem_seg.crf and args.sem_seg.crf.at_scale(args.crf_scale)
+    params, images = replace(args.sem_seg, crf=crf), open_all(args)
+    outs = ["sem_seg/{}.png", *([f"{SURE}/{{}}.png"] if params.confidence else [])]
+    outs += ["sem_seg_soft/{}.npz"] if args.sem_seg_soft else []
     items = [
-        Item(file, out_dir / f"{name}.png", cam_dir / f"{name}.npz")
+        Item(file, tuple(args.result_dir / out.format(name) for out in outs),
+             (file, args.result_dir / "cam" / f"{name}.npz"), "make_cam")
         for name, file in zip(images.names, images.files, strict=True)
-    ]
-    require_files([item.source for item in items], "CAMs", "make_cam")
+    ]  # fmt: skip
+    require_files([item.reads[1] for item in items], "CAMs", "make_cam")
     weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
-    embed = Embedder(read_network(weights, AffinityNet).to(pick_device(args.device)))
-    settings = {**asdict(recipe), "max_side": args.max_side, "weights": sha256_of(weights), "soft": args.sem_seg_soft}
+    net, sha256 = read_network(weights, AffinityNet), sha256_of(weights)
+    embed = embedder(net.to(pick_device(args.device)))
 
-    def label_of(image: np.ndarray, item: Item) -> np.ndarray:
-        cams = read_cams(item.source, image.shape[:2])
-        scores, labels = pseudo_scores(image, cams, embed, recipe, args.max_side), np.append(0, cams.labels)
+    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
+        image = read_image(io.BytesIO(data[0]))
+        cams = read_cams(item.reads[1], image.shape[:2])
+        scores, labels = pseudo_scores(image, cams, embed, params, args.max_side), np.append(0, cams.labels)
+        writes: list[Write] = [partial(write_mask, label=label_map(scores, labels, 0))]
+        if params.confidence:
+            writes.append(partial(write_mask, label=label_map(scores, labels, params.confidence)))
         if args.sem_seg_soft:
-            write_cams(soft_dir / item.out.relative_to(out_dir).with_suffix(".npz"), labels, scores)
-        if recipe.confidence:
-            write_mask(sure_dir / item.out.relative_to(out_dir), label_map(scores, labels, recipe.confidence))
-        return label_map(scores, labels, 0)
+            writes.append(partial(write_cams, keys=labels, cam=scores))
+        return writes
 
-    label_images("make_sem_seg", items, label_of, settings, args, failures)
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image, where its label goes, and what that is made from besides the image."""
-
-    image: Path
-    out: Path
-    source: Path | None = None
+    settings = {**asdict(params), "max_side": args.max_side, "weights": sha256, "soft": args.sem_seg_soft}
+    record = partial(write_record, args, "make_sem_seg", "sem_seg", args.result_dir / "sem_seg")
+    facts = {"network": net.facts.network, "weights": str(weights), "sha256": sha256}
+    each("make_sem_seg", items, settings, make, args, failures, record=partial(record, **facts))
 
 
-def label_images(
-    step: str, items: Sequence[Item], label_of: Callable[[np.ndarray, Item], np.ndarray], settings: dict, args, failures
-) -> None:
-    """Writes label_of(image (H,W,3) uint8, item) -> (H,W) uint8 of every item whose label is not up to date; settings:
-    what labels depend on besides files. What cannot be used is added to failures."""
-    for folder in {item.out.parent for item in items}:
-        require_writable(folder)
-    cv2.setNumThreads(1)  # the workers are the parallelism
+def embedder(net: AffinityNet) -> Callable[[np.ndarray], Tensor]:
+    """-> image (H,W,3) uint8 -> embeddings (1,448,h,w) float32 on the network's device, for threads, by turns."""
+    fast = for_inference(net)
 
-    def one(item: Item) -> bool:
-        data = item.image.read_bytes()
-        made_from = fingerprint(data, item.source.read_bytes() if item.source else b"", settings)
-        if not args.overwrite and is_current(item.out, made_from):
-            return False
-        write_mask(item.out, label_of(read_image(io.BytesIO(data)), item), made_from)
-        return True
+    def embed(image: np.ndarray) -> Tensor:
+        return fast(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(fast.device)).float()
 
-    made, done = 0, parallel_map(one, items, num_workers_for(args.num_workers, len(items)))
-    for item, result in progress(done, len(items), step, args.quiet):
-        if isinstance(result, OSError):
-            failures.add(step, item.image, result)
-        else:
-            made += result
-    print(f"{step}: {made} labels made, {len(items) - made} kept or failed", flush=True)
-
-
-def recipe_of(args) -> SemSegRecipe:
-    crf = crf_params("wsss_cam", args.sem_seg_crf_num_iter, args) if args.sem_seg_crf else None
-    names = [f.name for f in fields(SemSegRecipe) if f.name != "crf"]
-    return SemSegRecipe(**{name: getattr(args, f"sem_seg_{name}") for name in names}, crf=crf)
-
-
-def read_network(path: Path, kind: type) -> Network:
-    """Raises InputError for a file that holds no network of this kind."""
-    network = read_checkpoint(path)
-    if not isinstance(network, kind):
-        raise InputError(f"{path} holds a {type(network).__name__}, and a {kind.__name__} is needed")
-    return network
-
-
-class Embedder:
-    """An AffinityNet for threads, which take turns: it needs the most memory, and has threads of its own."""
-
-    def __init__(self, network: AffinityNet):
-        self.net, self._turn = for_inference(network), threading.Lock()
-
-    @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """image (H,W,3) uint8 -> embeddings (1,448,h,w) float32 on the network's device."""
-        img = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self.net.device)
-        with self._turn, autocast(self.net.device):
-            return self.net(img).float()
+    return in_turns(embed, net.device)
 
 
 @torch.inference_mode()
 def pseudo_scores(
-    image: np.ndarray, cams: Cams, embed: Callable[[np.ndarray], Tensor], recipe: SemSegRecipe, max_side: int
+    image: np.ndarray, cams: Cams, embed: Callable[[np.ndarray], Tensor], params: SemSeg, max_side: int
 ) -> np.ndarray:
     """image (H,W,3) uint8 and its CAMs -> scores (P+1,H,W) float32 of background and present classes, which sum to 1.
 
-    The walk is on the grid of the image times recipe.scale, the CRF on the image; both at max_side at most.
+    The walk is on the grid of the image times params.scale, the CRF on the image; both at max_side at most.
     """
     size = image.shape[:2]
     if not cams.labels.size:
         return np.ones((1, *size), np.float32)
-    walked = limit_side(tuple(max(1, round(side * recipe.scale)) for side in size), max_side)
+    walked = limit_side(tuple(max(1, round(side * params.scale)) for side in size), max_side)
     features = embed(resize(image, walked))
     cam = torch.from_numpy(resize_maps(cams.scores, walked)).to(features.device)
     values = affinity(features, *pair_indices(RADIUS, features.shape[2:]))[0]
-    walk = {"alpha": recipe.alpha, "beta": recipe.beta, "exp_times": recipe.exp_times}
+    walk = {"alpha": params.alpha, "beta": params.beta, "exp_times": params.exp_times}
     scores = walk_labels(cam, cams.labels.tolist(), values, **walk)[0].cpu().numpy()
     scores = scores / np.maximum(scores.sum(0), 1e-8)
-    if recipe.crf is not None:
+    if params.crf is not None:
         crf_size = limit_side(size, max_side)
-        scores = dense_crf(resize(image, crf_size), resize_maps(scores, crf_size), recipe.crf)
+        scores = dense_crf(resize(image, crf_size), resize_maps(scores, crf_size), params.crf)
     return resize_maps(scores, size)
 
 
@@ -172,16 +118,3 @@ def label_map(scores: np.ndarray, labels: Sequence[int], confidence: float) -> n
     label = np.asarray(labels, np.uint8)[scores.argmax(0)]
     label[scores.max(0) < confidence] = IGNORE
     return label
-
-
-def read_cams(path: Path, size: tuple[int, int]) -> Cams:
-    """CAMs of an image of this size (H, W); without a class, of no size. Raises OSError for anything else."""
-    try:
-        cams = read_prediction(path)
-    except OSError as e:
-        raise OSError(f"its CAMs {path}: {e}") from e
-    if not isinstance(cams, Cams):
-        raise OSError(f"its CAMs {path}: hold none")
-    if cams.labels.size and cams.scores.shape[1:] != size:
-        raise OSError(f"its CAMs {path} are {cams.scores.shape[:0:-1]}, the image {size[::-1]} (width, height)")
-    return cams

@@ -5,49 +5,35 @@ Writes  --output_root/<stem>.png, 8-bit gray at the image's own size, soft: the 
 Paper   generatePGT's run_slic; Achanta et al., TPAMI 2012 (SLIC); Kraehenbuehl & Koltun, NIPS 2011 (dense CRF)
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data.saliency import open_folder
-from pgt.crf import CRF_RECIPES, CRFParams, dense_crf
+from pgt.crf import dense_crf
 from pgt.superpixel import slic, superpixel_mean, threshold_by_mean
-from step.refine import refine_folder, with_crf_flags
+from step.refine import refine_folder
+
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+    from misc.run.flags import Args
+    from run_slic import Slic
 
 
-@dataclass(frozen=True)
-class SlicParams:
-    """How a map becomes a superpixel-wise label: sure parts, means over superpixels, dense CRF.
-
-    high, low: grey levels above high times the map's mean become 255, those below low times its mean 0.
-    lab: the colour space of SLIC (pgt.superpixel.LAB_MODES); num_iter: its rounds. crf None leaves the CRF out.
-    """
-
-    segments: int = 200
-    compactness: float = 20
-    lab: str = "rgb"
-    num_iter: int = 5
-    high: float = 1.7
-    low: float = 1.0
-    crf: CRFParams | None = CRF_RECIPES["wsod_superpixel"]
-
-
-# On the 250 ECSSD images: see the README's table
-SLIC_RECIPES = {
-    "default": SlicParams(),
-    "published": SlicParams(lab="published", num_iter=10, high=1.2, low=0.7),
-    "mfnet_stage2": SlicParams(lab="published", num_iter=10, high=1.5, low=0.8),
-}
-
-
-def run(args, failures) -> None:
-    params = with_crf_flags(SLIC_RECIPES[args.slic_recipe], args, "slic_")
+def run(args: Args, failures: Failures) -> None:
     images = open_folder(args.sal_dataset_dir, args.limit, "--img_root").images
-    refine_folder("make_slic", images, args.cam_out_dir, args.cam_slic_out_dir, make_slic, params, args, failures)
+    out_dir = args.cam_slic_out_dir or args.result_dir / "cam_slic"
+    settings = "make_slic", {**asdict(args.slic), "max_side": args.max_side}
+    refine = partial(make_slic, params=args.slic)
+    refine_folder("make_slic", "cam_slic", images, args.cam_out_dir, out_dir, refine, settings, args, failures)
 
 
-def make_slic(image: np.ndarray, cam: np.ndarray, params: SlicParams) -> np.ndarray:
-    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> label (H,W) uint8."""
+def make_slic(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:
+    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> label (H,W) uint8: sure parts, means over superpixels, dense CRF."""
     superpixel = slic(image, params.segments, params.compactness, params.lab, num_iter=params.num_iter)
     p = superpixel_mean(threshold_by_mean(cam, params.high, params.low) / 255, superpixel).astype(np.float32)
     if params.crf is not None:

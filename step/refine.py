@@ -1,82 +1,70 @@
 """What make_label and make_slic share: every image with its map -> a label, by several workers, resumable."""
 
+from __future__ import annotations
+
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from misc.files.images import limit_side, read_gray, read_image
-from misc.files.store import fingerprint, is_current, require_writable, write_png
-from misc.run.flags import from_flags
-from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.files.images import at_most, read_gray, read_image
+from misc.files.store import write_png
+from misc.run.each import Item, Write, each
+from misc.run.records import write_record
 
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+    from misc.run.flags import Args
 
-@dataclass(frozen=True)
-class Pair:
-    image: Path
-    cam: Path
-    out: Path
-
-
-def with_crf_flags(recipe, args, prefix: str):
-    """As from_flags, of a recipe with a CRF: the CRF's fields are flags named prefix + "crf_" + field, and
-    prefix + "crf" False leaves it out."""
-    crf = from_flags(recipe.crf, args, f"{prefix}crf_") if getattr(args, prefix + "crf") else None
-    return replace(from_flags(recipe, args, prefix), crf=crf)
+Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image (H,W,3) uint8 RGB, map (H,W) uint8 -> label (H,W) uint8
 
 
 def refine_folder(
-    name: str, images: Mapping[str, Path], cam_dir: Path, out_dir: Path, refine: Callable, params, args, failures
+    step: str,
+    what: str,
+    images: Mapping[str, Path],
+    cam_dir: Path,
+    out_dir: Path,
+    refine: Refine,
+    settings: Sequence[object],
+    args: Args,
+    failures: Failures,
 ) -> None:
     """Writes out_dir/<stem>.png for every image that has not failed before.
 
-    refine: a module's function of image (H,W,3) uint8 RGB, map (H,W) uint8 and params (a data class) -> label (H,W)
-    uint8. It sees both at --max_side at most; the label is brought back to the image's own size.
+    what: the name of their record (misc/run/records.py). refine sees image and map at --max_side at most; the label is
+    brought back to the image's own size. settings: parts of the fingerprint besides both files.
     """
-    require_writable(out_dir)
-    cv2.setNumThreads(1)  # the workers are the parallelism
-    pairs = [
-        Pair(path, cam_dir / f"{stem}.png", out_dir / f"{stem}.png")
-        for stem, path in images.items()
-        if path not in failures
+
+    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
+        image, cam = read_image(io.BytesIO(data[0])), read_cam(item.reads[1], data[1])
+        try:
+            cam = at_size(cam, image.shape[:2])
+        except ValueError as e:
+            raise OSError(f"its map {item.reads[1]} {e}") from e
+        label = refine(at_most(image, args.max_side), at_most(cam, args.max_side))
+        return [partial(write_png, array=cv2.resize(label, cam.shape[::-1], interpolation=cv2.INTER_LINEAR))]
+
+    items = [
+        Item(file, (out_dir / f"{stem}.png",), (file, cam_dir / f"{stem}.png"), "make_cam")
+        for stem, file in images.items()
     ]
-    one = partial(refine_one, refine=refine, params=params, max_side=args.max_side, overwrite=args.overwrite)
-    done = parallel_map(one, pairs, num_workers_for(args.num_workers, len(pairs)))
-    made = 0
-    for pair, result in progress(done, len(pairs), name, args.quiet):
-        if isinstance(result, OSError):
-            failures.add(name, pair.image, result)
-        else:
-            made += result
-    print(f"{name}: {made} labels made, {len(images) - made} kept or failed, in {out_dir}")
+    parts = [tuple(settings)]
+    record = partial(write_record, args, step, what, out_dir)
+    each(step, items, lambda _: parts, make, args, failures, record=record)
 
 
-def refine_one(pair: Pair, refine: Callable, params, max_side: int, overwrite: bool) -> bool:
-    """Makes one label; whether there was anything to do. Raises OSError where the image or its map is not usable."""
-    if not pair.cam.is_file():
-        raise FileNotFoundError(f"its map {pair.cam} is missing: run make_cam")
-    data, cam_data = pair.image.read_bytes(), pair.cam.read_bytes()
-    made_from = fingerprint(data, cam_data, refine.__name__, {**asdict(params), "max_side": max_side})
-    if not overwrite and is_current(pair.out, made_from):
-        return False
-    image = read_image(io.BytesIO(data))
+def read_cam(path: Path, data: bytes) -> np.ndarray:
+    """-> (H,W) uint8 of the file at path, which holds data. Raises OSError, which names it."""
     try:
-        cam = read_gray(io.BytesIO(cam_data))
+        return read_gray(io.BytesIO(data))
     except OSError as e:
-        raise OSError(f"its map {pair.cam} cannot be read: {e}") from e
-    try:
-        cam = at_size(cam, image.shape[:2])
-    except ValueError as e:
-        raise OSError(f"its map {pair.cam} {e}") from e
-    size = limit_side(cam.shape, max_side)[::-1]
-    label = refine(*(cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (image, cam)), params)
-    write_png(pair.out, cv2.resize(label, cam.shape[::-1], interpolation=cv2.INTER_LINEAR), made_from)
-    return True
+        raise OSError(f"its map {path} cannot be read: {e}") from e
 
 
 def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
@@ -48,6 +49,8 @@ def read_image(path: Path | BinaryIO) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image = ImageOps.exif_transpose(image)
+            if isinstance(path, Path):
+                _SIZES[_identity(path)] = image.size[::-1]
             if image.mode.startswith("I") or image.mode == "F":
                 return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
             if image.has_transparency_data:
@@ -58,14 +61,28 @@ def read_image(path: Path | BinaryIO) -> np.ndarray:
         raise OSError(_reason(e)) from e
 
 
+_SIZES: dict[tuple[str, int, int], tuple[int, int]] = {}  # of files that were opened, as long as they do not change
+
+
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) that read_image will give, from the file's header alone; (1, 1) where that cannot be read."""
+    """(H, W) that read_image will give, from the file's header alone; (1, 1) where that cannot be read.
+
+    A file is opened once per process: passes that ask again, or after it was read, are told from memory.
+    """
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            return image.size if turned else image.size[::-1]
+        key = _identity(path)
+        if key not in _SIZES:
+            with Image.open(path) as image:
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                _SIZES[key] = image.size if turned else image.size[::-1]
+        return _SIZES[key]
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, Image.DecompressionBombError):
         return 1, 1
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path), stat.st_mtime_ns, stat.st_size
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
@@ -111,3 +128,9 @@ def limit_side(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     """(H, W) scaled down so that its long side is at most max_side; each side at least 1."""
     scale = min(1.0, max_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def at_most(image: np.ndarray, max_side: int) -> np.ndarray:
+    """image (H,W,...) uint8 itself, or where its long side is above max_side scaled down to that, by areas."""
+    size = limit_side(image.shape[:2], max_side)
+    return image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)

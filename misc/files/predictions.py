@@ -76,6 +76,24 @@ def read_prediction(path: Path, keys: str = "foreground") -> np.ndarray | Cams:
     return held
 
 
+def read_cams(path: Path, size: tuple[int, int], keys: str = "foreground") -> Cams:
+    """The CAMs of an image of this size (H, W): of one without a class, maps (0,H,W).
+
+    Raises OSError, which names the file, for one that holds something else or is of another size.
+    """
+    try:
+        cams = read_prediction(path, keys)
+    except OSError as e:
+        raise OSError(f"its maps {path} cannot be read: {e}") from e
+    if not isinstance(cams, Cams):
+        raise OSError(f"its maps {path}: are a label map")
+    if not cams.labels.size:
+        return Cams(cams.labels, np.zeros((0, *size), np.float32))
+    if cams.scores.shape[1:] != size:
+        raise OSError(f"its maps {path} are {cams.scores.shape[:0:-1]}, the image {size[::-1]} (width, height)")
+    return cams
+
+
 def read_label(path: Path) -> np.ndarray:
     """-> (H,W) integers of a palette or gray picture, as stored. Raises OSError for colours and damaged files."""
     try:

@@ -1,10 +1,15 @@
 """The one place that knows device names: `--device` -> torch.device, and what a device likes."""
 
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import torch
 
 from misc.errors import InputError
+
+Given, Gives = TypeVar("Given"), TypeVar("Gives")
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,3 +32,14 @@ def autocast(device: torch.device) -> AbstractContextManager:
 def batch_size_for(device: torch.device, wanted: int) -> int:
     """Images per forward: wanted, or by what was measured where wanted is 0: one on CPU, where more is slower."""
     return wanted or (8 if device.type == "cuda" else 1)
+
+
+def in_turns(work: Callable[[Given], Gives], device: torch.device) -> Callable[[Given], Gives]:
+    """work without gradients, for threads that take turns: a network needs the most memory, and has threads itself."""
+    turn = threading.Lock()
+
+    def one(given: Given) -> Gives:
+        with turn, torch.inference_mode(), autocast(device):
+            return work(given)
+
+    return one

@@ -10,13 +10,15 @@ class Failures:
     def __init__(self, csv_path: Path):
         self._path = csv_path
         self._rows: list[tuple[str, str, str]] = []
+        self._files: set[str] = set()
 
     def add(self, step: str, file: Path, reason: object) -> None:
         self._rows.append((step, str(file), str(reason)))
+        self._files.add(str(file))
         write_csv(self._path, ("step", "file", "reason"), self._rows)
 
     def __contains__(self, file: Path) -> bool:
-        return any(row[1] == str(file) for row in self._rows)
+        return str(file) in self._files
 
     def close(self) -> int:
         """Tells of them; returns the exit status, 1 where there are any. A list of an earlier run does not stay."""

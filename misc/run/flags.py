@@ -1,239 +1,360 @@
-"""Flags: one group a stage, every one typed and explained. Defaults come from the table at the top of a run script."""
+"""Flags. The top of a run script holds its stages, data classes whose fields are the flags: one line is default, type,
+bounds and help of a flag, and the number to edit.
+
+    @stage("make_label: maps -> labels", prefix="label_", of=("make_label",))
+    class Label:
+        high: float | None = flag(1.7, "surely object: above this times the mean of the map", above=0)
+
+gives `--label_high`, args.label.high and args.label_high. What is given on the command line comes before what a recipe
+says, and a recipe before the top of the script.
+"""
+
+from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import fields, replace
+import dataclasses
+import difflib
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from misc.errors import InputError
 
-
-def flag(text: str) -> bool:
-    """`--x`, `--x True` and `--x False` mean what they say."""
-    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return value
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_NUMBER = re.compile(r"-?[\d.,]+(e-?\d+)?|-?inf|nan", re.IGNORECASE)
+_APART = "\x1f"  # between the values of a list that came as several words
 
 
-def positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
+def flag(default: object, help: str, *, often: bool = False, **bounds: object) -> typing.Any:
+    """A field of a stage. often: --help shows it, the others are in --help_all. bounds: above, at_least, at_most,
+    choices; prefix of a nested data class, whose own fields then are flags of that prefix."""
+    return field(default=default, metadata={"help": help, "often": often, **bounds})
 
 
-def nonnegative_float(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
+def stage(title: str, prefix: str = "", of: Sequence[str] = (), lends: bool = True) -> Callable[[type], type]:
+    """Makes a class a stage: a frozen data class with a title for --help and a prefix of its flags.
+
+    of: the passes whose results depend on it, "*" for all. lends: whether a pass that is off lends them, see
+    misc.run.records.
+    """
+
+    def make(cls: type) -> type:
+        cls = dataclass(frozen=True)(cls)
+        cls.title, cls.prefix, cls.of, cls.lends = title, prefix, tuple(of), lends
+        cls.key = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+        return cls
+
+    return make
 
 
-def fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
-    return value
+@dataclass(frozen=True)
+class Flag:
+    """One flag. kind: bool, int, float, str or Path; optional: `none` is a value; length: of a list how many values, 0
+    for any number, None for one value; where: attributes that lead to it from args."""
+
+    name: str
+    kind: type
+    default: object
+    facts: Mapping[str, typing.Any]
+    where: tuple[str, ...]
+    optional: bool = False
+    length: int | None = None
+
+    def read(self, text: str) -> object:
+        """The value of a text. Raises InputError, which names the flag."""
+        if self.optional and text.lower() == "none":
+            return None
+        if self.length is None:
+            return self.checked(self._one(text))
+        texts = text.split(_APART) if self.kind is Path else re.split(f"[{_APART},]", text)
+        values = tuple(self._one(t) for t in texts if t)
+        if self.length not in (0, len(values)) or (not values and self.kind is not str):
+            raise InputError(f"--{self.name} takes {self.length or 'some'} values, not {len(values)}")
+        return self.checked(values)
+
+    def _one(self, text: str) -> object:
+        try:
+            return _TRUTH[text.lower()] if self.kind is bool else self.kind(text)
+        except (KeyError, ValueError):
+            wanted = {bool: "True or False", int: "a whole number", float: "a number"}[self.kind]
+            raise InputError(f"--{self.name} {text!r}: is not {wanted}") from None
+
+    def checked(self, value: object) -> object:
+        """value, from any source. Raises InputError where it is out of bounds."""
+        for one in value if self.length is not None and value is not None else (value,):
+            problem = None if one is None else out_of_bounds(one, self.facts)
+            if problem:
+                raise InputError(f"--{self.name} {one}: {problem}")
+        return value
+
+    def from_json(self, value: object) -> object:
+        """value as write_json left it. Raises ValueError for what this flag never was."""
+        one = float if self.kind is float else str if self.kind is Path else self.kind
+        if isinstance(value, list) != (self.length is not None and value is not None):
+            raise ValueError(f"{self.name} {value!r}")
+        for v in value if isinstance(value, list) else [value]:
+            if not (isinstance(v, one) or (one is float and isinstance(v, int)) or (v is None and self.optional)):
+                raise ValueError(f"{self.name} {v!r}")
+        made = [
+            Path(v) if self.kind is Path and v is not None else v for v in ([value], value)[isinstance(value, list)]
+        ]
+        return tuple(made) if isinstance(value, list) else made[0]
 
 
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
+def out_of_bounds(value: typing.Any, facts: Mapping[str, typing.Any]) -> str | None:
+    """What is wrong with a value, None where it is within `above`, `at_least`, `at_most` and `choices` of facts."""
+    if "choices" in facts and value not in facts["choices"]:
+        return f"unknown, choose one of {', '.join(facts['choices'])}{_did_you_mean(str(value), facts['choices'])}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not -float("inf") < value < float("inf"):
+            return "is no finite number"
+        if "above" in facts and not value > facts["above"]:
+            return f"is not above {facts['above']}"
+        if "at_least" in facts and not value >= facts["at_least"]:
+            return f"is below {facts['at_least']}"
+        if "at_most" in facts and not value <= facts["at_most"]:
+            return f"is above {facts['at_most']}"
+    return None
 
 
-def count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
+def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """The run script's own docstring as it stands, and every default that there is."""
+class Args:
+    """What a run is told: an attribute per stage (args.label.high), every flag by its own name (args.label_high), and
+    what a script adds to them. defaults: flag -> value where nobody says anything."""
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+    def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
+        self.stages, self.places, self.defaults = tuple(stages), dict(places), dict(defaults)
+        self.__dict__.update({s.key: s for s in stages if s.prefix})
+
+    def __getattr__(self, name: str) -> typing.Any:
+        place = self.__dict__.get("places", {}).get(name)
+        if place is None:
+            raise AttributeError(f"no stage or flag {name}")
+        value: typing.Any = next(s for s in self.stages if s.key == place.where[0])
+        for attribute in place.where[1:]:
+            value = getattr(value, attribute, None)
+        return value is not None if place.facts.get("toggle") else value
+
+    def flat(self) -> dict[str, typing.Any]:
+        """Flag -> value."""
+        return {name: getattr(self, name) for name in self.places}
+
+    def flags_of(self, name: str) -> dict[str, bool]:
+        """Flags that the results of a pass depend on -> whether it lends them."""
+        held = {s.key: s.lends for s in self.stages if name in s.of or "*" in s.of}
+        return {n: held[f.where[0]] for n, f in self.places.items() if f.where[0] in held}
 
 
-class Flags:
-    """An argparse parser whose defaults are looked up by name: a default that no flag reads, or a flag without one, is
-    an error at once, so that editing the table at the top of a run script cannot go wrong silently."""
+@dataclass(frozen=True)
+class Table:
+    """The flags of a script. description: its docstring; stages: instances, whose values are the top of the script;
+    recipes: flag -> its value -> what other flags then are; top: what of the stages' values this script has otherwise;
+    positional: the flag that a bare word is."""
 
-    def __init__(self, description: str, defaults: Mapping[str, object]):
-        self.parser = argparse.ArgumentParser(
-            description=description, usage="%(prog)s [flags]", formatter_class=HelpFormatter, allow_abbrev=False
+    description: str
+    stages: Sequence[typing.Any]
+    recipes: Mapping[str, Mapping[object, Mapping[str, object]]] = field(default_factory=dict)
+    top: Mapping[str, object] = field(default_factory=dict)
+    positional: str | None = None
+
+    def parse(self, argv: Sequence[str] | None = None) -> tuple[Args, dict[str, object]]:
+        """-> args, and what of them the command line gives. Raises InputError; --help ends the program."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        given = self.given([word for word in words if word not in ("-h", "--help", "--help_all")])
+        if {"-h", "--help", "--help_all"}.intersection(words):
+            print(self.help(given, "--help_all" in words))
+            raise SystemExit(0)
+        return self.resolve(given), given
+
+    def resolve(self, given: Mapping[str, object]) -> Args:
+        """Given flags before recipes before the top of the script."""
+        places = {f.name: f for s in self.stages for f in flags_of(s)}
+        defaults = {name: f.default for name, f in places.items()} | _expanded(self.top, places)
+        values = dict(defaults)
+        for name, recipes in self.recipes.items():
+            values |= _expanded(recipes.get(given.get(name, values[name]), {}), places)
+        values |= given
+        for name, value in values.items():
+            places[name].checked(value)
+        try:
+            return Args([_filled(s, values) for s in self.stages], places, defaults)
+        except ValueError as e:
+            raise InputError(str(e)) from e
+
+    def given(self, words: Sequence[str]) -> dict[str, object]:
+        """Flag -> value, of the words of a command line."""
+        places, given, left = {f.name: f for s in self.stages for f in flags_of(s)}, {}, list(words)
+        while left:
+            word = left.pop(0)
+            name, equals, text = word.removeprefix("--").partition("=")
+            if not word.startswith("--"):
+                if word.startswith("-") or self.positional is None or self.positional in given:
+                    raise InputError(f"{word!r} belongs to no flag; --help lists them")
+                name, equals, text = self.positional, "=", word
+            if name not in places:
+                close = _did_you_mean(name, list(places), "--")
+                raise InputError(f"--{name}: no such flag{close or '; --help and --help_all list them'}")
+            given[name] = places[name].read(text if equals else _take(places[name], left))
+        return given
+
+    def help(self, given: Mapping[str, object], everything: bool) -> str:
+        """All flags with their defaults, as recipes among the given ones make them; or those that are used often."""
+        args = self.resolve(given)
+        parser = argparse.ArgumentParser(
+            description=self.description,
+            usage=f"%(prog)s {'[folder] ' if self.positional else ''}[flags]",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+            epilog=None if everything else "--help_all explains all flags.",
         )
-        self.defaults = dict(defaults)
-
-    def group(self, title: str) -> "Group":
-        return Group(self, self.parser.add_argument_group(title))
-
-    def parse(self, argv: list[str] | None = None) -> argparse.Namespace:
-        if self.defaults:
-            raise InputError(f"no such flag in DEFAULTS: {', '.join(self.defaults)}")
-        return self.parser.parse_args(argv)
+        for s in self.stages:
+            shown = [f for f in flags_of(s) if everything or f.facts.get("often")]
+            group = parser.add_argument_group(s.title) if shown else None
+            for f in shown:
+                text = f"{f.facts['help']} (default: {_text(getattr(args, f.name))})".replace("%", "%%")
+                group.add_argument(f"--{f.name}", metavar=_metavar(f), help=text)
+        return parser.format_help()
 
 
-class Group:
-    def __init__(self, flags: Flags, group: argparse._ArgumentGroup):
-        self._flags, self._group = flags, group
-
-    def add(self, name: str, type: type, help: str, **kwargs) -> None:
-        if name not in self._flags.defaults:
-            raise InputError(f"DEFAULTS has no {name}")
-        default = self._flags.defaults.pop(name)
-        if type is flag:
-            kwargs = {"nargs": "?", "const": True, "metavar": "True|False", **kwargs}
-        self._group.add_argument(f"--{name}", type=type, default=default, help=help, **kwargs)
-
-
-def from_flags(recipe, args, prefix: str):
-    """A recipe (a data class) with those of its fields replaced that args give, by flags named prefix + field."""
-    given = {f.name: getattr(args, prefix + f.name, None) for f in fields(recipe)}
-    return replace(recipe, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None})
+def _take(place: Flag, left: list[str]) -> str:
+    """The words that belong to a flag, taken away from those that are left."""
+    if place.kind is bool:
+        return left.pop(0) if left and left[0].lower() in _TRUTH else "True"
+    numbers = place.kind in (int, float)
+    taken = []
+    while left and not left[0].startswith("--") and (place.length is not None or not taken):
+        if taken and numbers and not _NUMBER.fullmatch(left[0]):
+            break
+        taken.append(left.pop(0))
+    if not taken and not (place.kind is str and place.length == 0):
+        raise InputError(f"--{place.name} needs a value")
+    return _APART.join(taken)
 
 
-def add_run_flags(flags: Flags) -> None:
-    g = flags.group("run")
-    g.add("result_dir", Path, "everything is written below this folder")
-    g.add("limit", positive_int, "take only the first LIMIT images by name")
-    g.add("num_workers", count, "threads that refine and score; 0: one per core")
-    g.add("overwrite", flag, "make every file anew, also those that are up to date")
-    g.add("quiet", flag, "no progress bars")
+def _metavar(place: Flag) -> str:
+    if place.facts.get("choices"):
+        return "|".join(map(str, place.facts["choices"]))
+    word = {bool: "True|False", int: "N", float: "X", str: "NAME", Path: "PATH"}[place.kind]
+    return word if place.length is None else f"{word} ..."
 
 
-def add_device_flags(flags: Flags) -> None:
-    g = flags.group("device")
-    g.add("device", str, "auto (cuda, then mps, then cpu), or a torch device such as cuda:1")
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
 
 
-def add_train_flags(flags: Flags) -> None:
+def flags_of(stage: typing.Any) -> Iterator[Flag]:
+    """Of an instance of a stage class, with its values as defaults. A nested data class gives a flag per field; where
+    it may be None, there is one more, which says whether it is there."""
+    hints = typing.get_type_hints(type(stage))
+    for f in dataclasses.fields(stage):
+        kind, optional, length = _kind_of(hints[f.name])
+        name, value, where = stage.prefix + f.name, getattr(stage, f.name), (stage.key, f.name)
+        if not dataclasses.is_dataclass(kind):
+            yield Flag(name, kind, value, f.metadata, where, optional, length)
+            continue
+        if optional:
+            yield Flag(name, bool, value is not None, {**f.metadata, "toggle": True}, where)
+        hints_of_it, prefix = typing.get_type_hints(kind), f.metadata.get("prefix", f"{name}_")
+        for sub in dataclasses.fields(kind):
+            if "help" in sub.metadata:
+                inner, may_be_none, _ = _kind_of(hints_of_it[sub.name])
+                given = getattr(value, sub.name) if value is not None else sub.default
+                yield Flag(prefix + sub.name, inner, given, sub.metadata, (*where, sub.name), may_be_none)
+
+
+def _kind_of(hint: typing.Any) -> tuple[typing.Any, bool, int | None]:
+    """Annotation -> type of a value, whether None is one, how many there are (see Flag)."""
+    parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    optional = type(None) in parts
+    (hint,) = (part for part in parts if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        return inner[0], optional, 0 if inner[-1] is Ellipsis else len(inner)
+    return hint, optional, None
+
+
+def _expanded(values: Mapping[str, typing.Any], places: Mapping[str, Flag]) -> dict[str, object]:
+    """Values by flag, where a nested data class may stand for all of its flags. Raises InputError for no such flag."""
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        if name not in places:
+            raise InputError(f"the top of the script names {name}, which is no flag{_did_you_mean(name, list(places))}")
+        found[name] = value
+        if dataclasses.is_dataclass(value) or (value is None and places[name].facts.get("toggle")):
+            found[name] = value is not None
+            inner = (f for f in places.values() if f.where[:-1] == places[name].where and value is not None)
+            found |= {f.name: getattr(value, f.where[-1]) for f in inner}
+    return found
+
+
+def _filled(stage: typing.Any, values: Mapping[str, object]) -> typing.Any:
+    """The stage with these values by flag."""
+    made: dict[str, typing.Any] = {}
+    for f in flags_of(stage):
+        attribute, *inner = f.where[1:]
+        if f.facts.get("toggle"):
+            made[attribute] = {} if values[f.name] else None
+        elif not inner:
+            made[attribute] = values[f.name]
+        elif made.setdefault(attribute, {}) is not None:
+            made[attribute][inner[0]] = values[f.name]
+    for attribute, value in made.items():
+        if isinstance(value, dict):
+            kind, _, _ = _kind_of(typing.get_type_hints(type(stage))[attribute])
+            was = getattr(stage, attribute)
+            made[attribute] = dataclasses.replace(was, **value) if was is not None else kind(**value)
+    return dataclasses.replace(stage, **made)
+
+
+@stage("run")
+class Run:
+    """What every run script has."""
+
+    result_dir: Path | None = flag(None, "everything is written below this folder", often=True)
+    device: str = flag("auto", "auto (cuda, then mps, then cpu), or a torch device such as cuda:1", often=True)
+    num_workers: int = flag(0, "threads that refine and score; 0: one per core", at_least=0)
+    overwrite: bool = flag(False, "make every file anew, also those that are up to date", often=True)
+    quiet: bool = flag(False, "no progress bars")
+
+
+@stage("training, of every network", of=("train_cam", "train_seam", "train_aff", "train_seg"), lends=False)
+class Training:
     """What every training here has."""
-    g = flags.group("training")
-    g.add("seed", count, "of all that is random; the same seed gives the same weights on one device")
-    g.add("resume", flag, "go on from the last state of a run that was killed; False: anew")
-    g.add("state_steps", count, "steps between states on disk; 0: an epoch, at most 2,000")
-    g.add("tensorboard", flag, "write RESULT_DIR/tensorboard, where the package is installed")
+
+    seed: int = flag(0, "of all that is random; the same seed gives the same weights on one device", at_least=0)
+    accumulate: int = flag(1, "forwards per step", at_least=1)
 
 
-def add_train_cam_flags(flags: Flags) -> None:
-    g = flags.group("train_cam: images with image-level labels -> a CAM network (step/train_cam.py has the recipes)")
-    g.add("train_cam_pass", flag, "run this stage; torchrun --nproc-per-node N run_sample.py for several devices")
-    g.add("cls_dataset_dir", Path, "labelled images: a folder a class, labels.csv, ILSVRC-DET or -CLS, VOC 2012, COCO")
-    layouts = ("auto", "folders", "csv", "ilsvrc_det", "ilsvrc_cls", "voc12", "coco")
-    g.add("cls_layout", str, "how labels are told; auto: by what lies there", choices=layouts)
-    g.add("cls_val_dir", Path, "labelled images that are scored after each epoch, in the same layout")
-    g.add("cls_val_boxes", Path, "a csv (file,x0,y0,x1,y1) of the objects in them, for the box accuracy of the maps")
-    g.add("cls_val_masks", Path, "a folder of their masks, for the max F of the maps")
-    g.add("cam_recipe", str, "what the flags below are where they are not given", choices=("default", "published"))
-    g.add("no_pretrained", flag, "start from random weights instead of ImageNet's")
-    g.add("cam_init_weights", Path, "start from the backbone in this file")
-    g.add("cam_layout", str, "strides of the network (net/network.py)", choices=("imagenet", "cam"))
-    g.add("cam_crop_size", positive_int, "side of the training images in pixels")
-    g.add("cam_batch_size", positive_int, "images a step, of all processes together")
-    g.add("cam_num_epoches", positive_float, "passes over the images")
-    g.add("cam_num_steps", positive_int, "steps, instead of cam_num_epoches")
-    g.add("cam_optimizer", str, "optimiser", choices=("sgd", "adamw"))
-    g.add("cam_learning_rate", positive_float, "of the backbone")
-    g.add("cam_head_factor", positive_float, "the classifier's learning rate is this many times the backbone's")
-    g.add("cam_momentum", fraction, "SGD's momentum, AdamW's beta 1")
-    g.add("cam_weight_decay", nonnegative_float, "weight decay")
-    g.add("cam_schedule", str, "learning rate over the steps", choices=("poly", "cosine"))
-    g.add("cam_warm_up", fraction, "share of the steps in which the learning rate rises")
-    g.add("cam_clip", nonnegative_float, "largest norm of the gradient; 0: any")
-    g.add("cam_ema", fraction, "share of the running mean of the weights that a step keeps; 0: no mean")
-    g.add("accumulate", positive_int, "forwards a step")
-    losses = ("auto", "soft_margin", "bce_balanced", "cross_entropy")
-    g.add("cam_loss", str, "auto: cross_entropy where every image has one class, else soft_margin", choices=losses)
-    g.add("cam_label_smoothing", fraction, "of cross_entropy")
-    g.add("cam_augment", str, "how an image becomes a square", choices=("resized_crop", "resize", "crop"))
-    g.add("cam_jitter", fraction, "strength of the colour jitter")
-    g.add("cam_erasing", fraction, "probability that a rectangle of the image is erased")
-    g.add("cam_fsl_weight", nonnegative_float, "of the feature similarity loss, which draws maps to the image's edges")
+@stage("course of a training")
+class Course:
+    """What of a training leaves the weights as they are."""
+
+    resume: bool = flag(True, "go on from the last state of a run that was killed; False: anew")
+    state_steps: int = flag(0, "steps between states on disk; 0: an epoch, at most 2,000", at_least=0)
+    tensorboard: bool = flag(True, "write RESULT_DIR/tensorboard, where the package is installed")
 
 
-def add_cam_flags(flags: Flags) -> None:
-    g = flags.group("make_cam: images -> class activation maps")
-    g.add("make_cam_pass", flag, "run this stage")
-    g.add("sal_dataset_dir", Path, "images to label: a DUTS-TR root, or any folder of pictures (subfolders included)")
-    g.add(
-        "cam_network",
-        str,
-        "resnet50, densenet169, efficientnet_lite0|1|2; default: what the weights are of, resnet50 where it is trained",
+@stage("eval, overview, report, export: what came out", of=("eval", "overview", "report", "export"), lends=False)
+class Results:
+    """What is done with maps and labels of saliency."""
+
+    eval_pass: bool = flag(True, "compare with masks, where there are any: RESULT_DIR/metrics.json")
+    mask_dir: Path | None = flag(None, "masks with the names of the images; none: those of the data set", often=True)
+    overview_pass: bool = flag(True, "draw RESULT_DIR/overview.png")
+    overview_rows: int = flag(12, "images in the overview", at_least=1)
+    report_pass: bool = flag(True, "write RESULT_DIR/report.html, a page to look through all of it")
+    export: str | None = flag(
+        None,
+        "labels for other tools as well, to RESULT_DIR/export",
+        often=True,
+        choices=("coco", "voc", "labelme", "masks"),
     )
-    g.add(
-        "cam_weights_dir",
-        str,
-        "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; default: RESULT_DIR/ckpt/cam.pth where one "
-        "was trained, else ImageNet's",
-    )
-    g.add("cam_scales", positive_float, "image scales; each is run with its mirror image", nargs="+")
-    g.add(
-        "cam_class_power",
-        fraction,
-        "classes weigh by probability to this power: 1 published, 0 all alike, which finds whole objects better with a "
-        "softmax head; default: 1 for a sigmoid head, 0 for a softmax head",
-    )
-    g.add("cam_infer_batch_size", count, "images of one size per forward; 0: 8 on CUDA, 1 elsewhere")
-    g.add("max_side", positive_int, "a longer side is scaled down to this for inference; maps come out at full size")
-    g.add("cam_out_dir", Path, "where the maps go; default RESULT_DIR/cam")
-
-
-def add_label_flags(flags: Flags) -> None:
-    g = flags.group("make_label: class activation maps -> pixel-wise pseudo labels")
-    g.add("make_label_pass", flag, "run this stage")
-    g.add("label_recipe", str, "what the flags below are where they are not given", choices=("default", "published"))
-    g.add("label_pamr_dilations", positive_int, "dilations of PAMR's neighbourhoods", nargs="+")
-    g.add("label_pamr_num_iter", count, "iterations of PAMR; 0 leaves it out")
-    g.add("label_high", positive_float, "surely object: above this times the mean of the refined map")
-    g.add("label_low", positive_float, "surely background: below this times the mean of the refined map")
-    g.add("label_crf_binary", fraction, "binarise before the CRF (published: 0.4), which then changes nothing")
-    g.add("label_binary", fraction, "write binary labels, foreground at and above this (0..1); default: soft labels")
-    add_crf_flags(g, "label_crf")
-    g.add("cam_pamr_out_dir", Path, "where the labels go; default RESULT_DIR/cam_pamr")
-
-
-def add_slic_flags(flags: Flags) -> None:
-    g = flags.group("make_slic: class activation maps -> superpixel-wise pseudo labels")
-    g.add("make_slic_pass", flag, "run this stage")
-    g.add("img_root", Path, "the images; default: those of the last run_sample.py")
-    g.add("prob_root", Path, "their maps, <stem>.png; default: those of the last run_sample.py (result/cam)")
-    g.add("output_root", Path, "where the labels go; default RESULT_DIR/cam_slic")
-    g.add("max_side", positive_int, "a longer side is scaled down to this; labels come out at full size")
-    g.add(
-        "slic_recipe",
-        str,
-        "what the flags below are where they are not given",
-        choices=("default", "published", "mfnet_stage2"),
-    )
-    g.add("slic_segments", positive_int, "superpixels an image, roughly")
-    g.add("slic_compactness", positive_float, "weight of position against colour in SLIC")
-    g.add("slic_lab", str, "colour space of SLIC (pgt/superpixel.py)", choices=("rgb", "single", "published"))
-    g.add("slic_high", positive_float, "surely object: above this times the mean of the map")
-    g.add("slic_low", positive_float, "surely background: below this times the mean of the map")
-    add_crf_flags(g, "slic_crf")
-
-
-def add_crf_flags(g: Group, prefix: str) -> None:
-    g.add(prefix, flag, "end with a dense CRF")
-    g.add(f"{prefix}_num_iter", count, "mean-field iterations")
-    g.add(f"{prefix}_gaussian_sxy", positive_float, "position kernel: standard deviation in pixels")
-    g.add(f"{prefix}_gaussian_compat", positive_float, "position kernel: weight")
-    g.add(f"{prefix}_bilateral_sxy", positive_float, "bilateral kernel: standard deviation in pixels")
-    g.add(f"{prefix}_bilateral_srgb", positive_float, "bilateral kernel: standard deviation in grey levels of 0..255")
-    g.add(f"{prefix}_bilateral_compat", positive_float, "bilateral kernel: weight")
-
-
-def add_eval_flags(flags: Flags) -> None:
-    g = flags.group("eval: maps and labels against masks, pictures and exports of them")
-    g.add("eval_pass", flag, "compare with masks, where there are any: RESULT_DIR/metrics.json")
-    g.add("overview_pass", flag, "draw RESULT_DIR/overview.png")
-    g.add("overview_rows", positive_int, "images in the overview")
-    g.add("report_pass", flag, "write RESULT_DIR/report.html, a page to look through all of it")
-    formats = ("coco", "voc", "labelme", "masks")
-    g.add("export", str, "labels for other tools as well, to RESULT_DIR/export", choices=formats)
-    g.add("export_threshold", fraction, "foreground of an exported label: at and above this (0..1)")
-    g.add("mask_dir", Path, "masks with the names of the images; default: those of the data set, if it has any")
+    export_threshold: float = flag(0.5, "foreground of an exported label: at and above this", at_least=0, at_most=1)

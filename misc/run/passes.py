@@ -1,25 +1,30 @@
 """What every run script does: flags, the passes that are on, what failed, and an honest exit status."""
 
-import argparse
 import importlib
-import importlib.metadata
-import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.files.store import require_writable, write_json
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.memory import settle_memory
+from misc.run.records import plain, versions
 
-_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-image", "pillow", "numba")
+
+class Pass(NamedTuple):
+    """step: a module with run(args, failures), or module:function; makes: under what name its results and their record
+    lie in RESULT_DIR, where it makes any (misc/run/records.py)."""
+
+    step: str
+    makes: str = ""
 
 
-def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -> int:
-    """passes: flag -> module with run(args, failures), or module:function; parse() -> args, which are kept in
-    RESULT_DIR/args_file.
+def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str = "args.json") -> int:
+    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR/args_file.
 
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
@@ -29,9 +34,12 @@ def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -
         args = parse()
         if is_main():
             require_writable(args.result_dir)
-            write_json(args.result_dir / args_file, {"args": _plain(args), "versions": versions()})
+            write_json(
+                args.result_dir / args_file,
+                {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()},
+            )
         failures = Failures(args.result_dir / "failed.csv")
-        for name, target in passes.items():
+        for name, (target, _) in passes.items():
             if getattr(args, name):
                 _run_pass(name.removesuffix("_pass"), target, args, failures)
         return failures.close()
@@ -44,7 +52,7 @@ def run_passes(passes: Mapping[str, str], parse, args_file: str = "args.json") -
         return 130
 
 
-def _run_pass(name: str, target: str, args: argparse.Namespace, failures: Failures) -> None:
+def _run_pass(name: str, target: str, args: Args, failures: Failures) -> None:
     """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES."""
     module, _, function = target.partition(":")
     step = importlib.import_module(module)
@@ -54,17 +62,3 @@ def _run_pass(name: str, target: str, args: argparse.Namespace, failures: Failur
     getattr(step, function or "run")(args, failures)
     if is_main():
         print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _plain(args: argparse.Namespace) -> dict:
-    return {k: v if isinstance(v, (bool, int, float, list, type(None))) else str(v) for k, v in vars(args).items()}

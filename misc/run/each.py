@@ -1,0 +1,169 @@
+"""The one loop of all that turns files into files: resumable, by several workers, a failure stays with its file.
+
+A step says what its items are (Item), what their results depend on, and how one is made; the loop reads the files,
+knows all outputs of an item by their fingerprints, keeps what is current, makes the rest, and lists what failed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+
+from misc.files.store import fingerprint, is_current, require_writable
+from misc.run.parallel import num_workers_for, parallel_map, progress
+
+Write = Callable[..., None]  # write(path, made_from=fingerprint)
+
+
+class Told(Protocol):
+    """Where failures go: misc.run.failures.Failures, or an evaluator's Strict."""
+
+    def add(self, step: str, file: Path, reason: object) -> None: ...
+    def __contains__(self, file: Path) -> bool: ...
+
+
+class RunArgs(Protocol):
+    """What the loop reads of args."""
+
+    overwrite: bool
+    num_workers: int
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Item:
+    """source: the file that failures name; outs: all that is made of it; reads: the files that it is made of, source
+    first where it is among them; made_by: the step that makes the others; facts: what else its results depend on."""
+
+    source: Path
+    outs: tuple[Path, ...]
+    reads: tuple[Path, ...]
+    made_by: str = ""
+    facts: Any = None
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Work that is done in the caller's thread, on a device, while others read ahead: what make gives for up to `size`
+    neighbours whose `key`s agree -> what is to be written of each."""
+
+    compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]]
+    size: int = 1
+    key: Callable[[Any], object] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An item whose results are not current: their fingerprints, and what make gave."""
+
+    item: Item
+    prints: tuple[str, ...]
+    result: Any
+
+
+def each(
+    step: str,
+    items: Sequence[Item],
+    settings: Mapping[str, object] | Callable[[Item], Sequence[object]],
+    make: Callable[[Item, Sequence[bytes]], Any],
+    args: RunArgs,
+    failures: Told,
+    *,
+    what: str = "labels",
+    batches: Batches | None = None,
+    record: Callable[..., None] = lambda **_: None,
+    part: tuple[int, int] = (0, 1),
+) -> int:
+    """Makes what is not current of the items; -> how many.
+
+    settings: whatever the results depend on besides the files, of all outputs alike, or of an item the parts of the
+    fingerprint of each output. make(item, bytes of its reads) -> what is to be written, a Write per output, or what
+    batches take. OSErrors are the item's failure. record() is called before the first result is written, and
+    record(keep=True) where there is none. part (i, n): every n-th item from the i-th on.
+    """
+    items = items[part[0] :: part[1]]
+    todo = [item for item in items if item.source not in failures]
+    for folder in {out.parent for item in items for out in item.outs}:
+        require_writable(folder)
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    write = _Writer(record)
+
+    def work(item: Item) -> Made | None:
+        data = [_bytes_of(path, item) for path in item.reads]
+        prints = tuple(_prints(item, data, settings))
+        if not args.overwrite and all(map(is_current, item.outs, prints)):
+            return None
+        made = Made(item, prints, make(item, data))
+        return made if batches else write(made, made.result)
+
+    ahead = 2 * batches.size if batches else None
+    workers = min(ahead, 8) if ahead else num_workers_for(args.num_workers, len(todo))
+    done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, args.quiet)
+    waiting = _that_wait(done, step, failures)  # nothing waits without batches
+    for group in _in_batches(waiting, batches) if batches else [*waiting]:
+        for made, result in zip(group, batches.compute([m.result for m in group]), strict=True):
+            write(made, result)
+    if items and not write.num:
+        record(keep=True)
+    where = f", in {items[0].outs[0].parent}" if items else ""
+    print(f"{step}: {write.num} {what}{write.size()} made, {len(items) - write.num} kept or failed{where}", flush=True)
+    return write.num
+
+
+def _bytes_of(path: Path, item: Item) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if path == item.source:
+            raise
+        raise FileNotFoundError(f"{path}, which it needs, is missing: run {item.made_by}") from None
+
+
+def _prints(item: Item, data: Sequence[bytes], settings: Any) -> Iterator[str]:
+    """The fingerprint of each output."""
+    parts = settings(item) if callable(settings) else [settings] * len(item.outs)
+    return (fingerprint(*data, *(part if isinstance(part, tuple) else (part,))) for part in parts)
+
+
+class _Writer:
+    """Writes results, from any thread, and counts them."""
+
+    def __init__(self, record: Callable[..., None]):
+        self._record, self._lock = record, threading.Lock()
+        self.num, self._bytes = 0, 0
+
+    def __call__(self, made: Made, result: Sequence[Write]) -> None:
+        with self._lock:
+            if not self.num:
+                self._record()
+            self.num += 1
+        for write, out, made_from in zip(result, made.item.outs, made.prints, strict=True):
+            write(out, made_from=made_from)
+        size = sum(out.stat().st_size for out in made.item.outs if out.suffix == ".npz")
+        with self._lock:
+            self._bytes += size
+
+    def size(self) -> str:
+        return f" of {self._bytes / self.num / 1000:.1f} kB" if self._bytes else ""
+
+
+def _that_wait(done: Iterable[tuple[Item, Made | OSError | None]], step: str, failures: Told) -> Iterator[Made]:
+    """What is still to be written; what failed is listed."""
+    for item, result in done:
+        if isinstance(result, OSError):
+            failures.add(step, item.source, result)
+        elif result is not None:
+            yield result
+
+
+def _in_batches(waiting: Iterable[Made], batches: Batches) -> Iterator[list[Made]]:
+    """Neighbours whose keys agree, at most batches.size of them."""
+    for _, alike in groupby(waiting, key=lambda made: batches.key(made.result)):
+        while batch := list(islice(alike, batches.size)):
+            yield batch
