@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, flag, stage
+from misc.run.flags import Args, Table, flag, stage
 from misc.run.passes import run_passes
-from run_voc import PASSES, STAGES, parse_for
+from run_voc import PASSES, RECIPES, STAGES, parse_for
 
 DIFFERENT = {"fsl_weight": 0.2, "seg_num_steps": 200001}
 
@@ -22,8 +22,11 @@ class Coco14:
     coco14_root: Path = flag(Path("coco14"), "the data set, as `python -m data.prepare coco14` leaves it", often=True)
 
 
+TABLE = Table(__doc__, (Coco14(), *STAGES), RECIPES, DIFFERENT)
+
+
 def parse(argv: Sequence[str] | None = None) -> Args:
-    return parse_for("coco14", __doc__, (Coco14(), *STAGES), DIFFERENT, argv)
+    return parse_for("coco14", TABLE, argv)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,8 @@ RECIPES = {
     },
 }
 
+TABLE = Table(__doc__, STAGES, RECIPES, positional="sal_dataset_dir")
+
 # flag -> the step that it runs, and the key of what that leaves in RESULT_DIR
 PASSES = {
     "train_cam_pass": Pass("step.train_cam", "train_cam"),
@@ -187,9 +189,8 @@ PASSES = {
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:
-    table = Table(__doc__, STAGES, RECIPES, positional="sal_dataset_dir")
-    args, given = table.parse(argv)
-    return table.resolve({**given, **lent(PASSES, args, given)})
+    args, given = TABLE.parse(argv)
+    return TABLE.resolve({**given, **lent(PASSES, args, given)})
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ RECIPES = {
     }
 }
 
+TABLE = Table(__doc__, STAGES, RECIPES)
+
 PASSES = {
     "make_slic_pass": Pass("step.make_slic", "cam_slic"),
     "eval_pass": Pass("step.eval"),
@@ -69,7 +71,7 @@ PASSES = {
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:
-    args, _ = Table(__doc__, STAGES, RECIPES).parse(argv)
+    args, _ = TABLE.parse(argv)
     args.sal_dataset_dir, args.cam_out_dir, args.limit = maps_of_run_sample(args)
     args.cam_slic_out_dir, args.cam_pamr_out_dir = args.output_root, None
     return args

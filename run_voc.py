@@ -10,14 +10,15 @@ the flag.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from pgt.seam_weights import SEAMWeights
 
 from misc.run.flags import Args, Course, Run, Table, Training, flag, stage
 from misc.run.passes import Pass, run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
-from pgt.losses import SEAMWeights
 
 ROOT = Path(__file__).resolve().parent
 
@@ -304,6 +305,8 @@ RECIPES = {
     "seg_crf_recipe": {name: {"seg_crf": CRF_RECIPES[name]} for name in ("wsss_seg", "wsss_cam")},
 }
 
+TABLE = Table(__doc__, (Voc12(), *STAGES), RECIPES)
+
 # flag -> the step that it runs, and the key of what that leaves in RESULT_DIR
 PASSES = {
     "train_seam_pass": Pass("step.train_seam", "train_seam"),
@@ -321,15 +324,12 @@ PASSES = {
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:
-    return parse_for("voc12", __doc__, (Voc12(), *STAGES), argv=argv)
+    return parse_for("voc12", TABLE, argv)
 
 
-def parse_for(
-    dataset: str, description: str, stages: Sequence[object], top: Mapping[str, object] = {}, argv=None
-) -> Args:
-    """The flags of a run script. dataset: a name of data.datasets, whose root is a flag; top: what the script has
-    otherwise. -> args, with dataset and dataset_root."""
-    table = Table(description, stages, RECIPES, top)
+def parse_for(dataset: str, table: Table, argv: Sequence[str] | None = None) -> Args:
+    """The flags of a run script. dataset: a name of data.datasets, whose root is a flag. -> args, with dataset and
+    dataset_root."""
 
     def placed(args: Args) -> Args:
         name = "toy" if args.toy else args.data_dir.resolve().name if args.data_dir else dataset

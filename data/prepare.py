@@ -13,7 +13,6 @@ Writes  both:   ROOT/labels_<split>.csv, the classes of every image (file,label;
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from misc.files.store import require_writable, write_csv, write_text
 from misc.run.each import Item, Write, each
 from misc.run.evaluation import exit_status, table
 from misc.run.failures import Failures
-from misc.run.flags import HelpFormatter, count
+from misc.run.flags import Args, Table, flag, stage
 
 FLAG = "--root"
 COLUMNS = ("images", "published", "labels", "masks")
@@ -45,7 +44,7 @@ class Part:
     mask_dir: str
 
 
-def prepare(args, failures) -> None:
+def prepare(args: Args, failures: Failures) -> None:
     """args: see parse. Raises InputError for a tree that cannot be used, or cannot be had."""
     facts, derive = (voc12, derive_voc12) if args.dataset == "voc12" else (coco14, derive_coco14)
     root = (voc12.find_root(args.root) if facts is voc12 else None) or args.root
@@ -82,7 +81,7 @@ def write_labels(path: Path, found: Found) -> None:
     write_csv(path, ("file", "label"), rows)
 
 
-def derive_voc12(root: Path, args, failures) -> dict[str, Part]:
+def derive_voc12(root: Path, args: Args, failures: Failures) -> dict[str, Part]:
     if voc12.find_root(root) is None:
         raise InputError(f"{FLAG} {root}: no {voc12.IMAGES} in it; give the devkit's VOC2012, or an empty folder")
     lists = {split: root / file for split, file in voc12.SPEC.lists.items() if split != "trainval"}
@@ -98,7 +97,7 @@ def derive_voc12(root: Path, args, failures) -> dict[str, Part]:
     return parts
 
 
-def derive_coco14(root: Path, args, failures) -> dict[str, Part]:
+def derive_coco14(root: Path, args: Args, failures: Failures) -> dict[str, Part]:
     parts = {}
     for split in coco14.SIZES:
         files = coco14.find_instances(root, split)
@@ -116,7 +115,7 @@ def derive_coco14(root: Path, args, failures) -> dict[str, Part]:
     return parts
 
 
-def draw_masks(instances: coco14.Instances, root: Path, args: argparse.Namespace, failures: Failures) -> None:
+def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Failures) -> None:
     """SegmentationClass/<name>.png of every image, by threads; those that are current stay, and those that another
     program made."""
     labels, mask_dir = coco14.label_of_category(instances), root / str(coco14.SPEC.mask_dir)
@@ -141,15 +140,18 @@ def draw_masks(instances: coco14.Instances, root: Path, args: argparse.Namespace
     each(f"masks of {instances.path.stem}", items, settings, draw, args, failures, what="masks")
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
-    parser.add_argument("dataset", choices=("voc12", "coco14"), help="which one")
-    parser.add_argument(FLAG, type=Path, required=True, help="its folder; absent or empty: it is downloaded to there")
-    parser.add_argument("--download", action="store_true", help="get what is missing of a folder that holds something")
-    parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.set_defaults(overwrite=False)  # masks that are current stay
-    return parser.parse_args(argv)
+@stage("a data set")
+class Prepare:
+    dataset: str | None = flag(None, "which one", often=True, required=True, choices=("voc12", "coco14"))
+    root: Path | None = flag(None, "its folder; absent or empty: it is downloaded to there", often=True, required=True)
+    download: bool = flag(False, "get what is missing of a folder that holds something", often=True)
+    overwrite: bool = flag(False, "draw all masks anew")
+    num_workers: int = flag(0, "threads; 0: one per core", at_least=0)
+    quiet: bool = flag(False, "no progress bars")
+
+
+def parse(argv: Sequence[str] | None = None) -> Args:
+    return Table(__doc__, (Prepare(),), positional="dataset").parse(argv)[0]
 
 
 def main(argv: list[str] | None = None) -> int:

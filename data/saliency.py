@@ -20,9 +20,11 @@ class ImageFolder:
 
 
 def open_folder(root: Path, limit: int | None = None, flag: str = "--sal_dataset_dir") -> ImageFolder:
-    """The pictures of a data set; the first `limit` by stem. Raises InputError as find_images does."""
+    """The pictures of a data set, or one picture; the first `limit` by stem. Raises InputError as find_images does."""
     if root.resolve() == SAMPLE:
         write_sample(root)
+    if root.is_file():
+        return ImageFolder({root.stem: root}, None)
     known = [(root / i, root / m) for i, m in _LAYOUTS if (root / i).is_dir()]
     image_dir, mask_dir = known[0] if known else (root, None)
     images = dict(list(find_images(image_dir, flag).items())[:limit])

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from data.voc12 import write_mask
-from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.images import at_most, find_images, read_image
 from misc.run.device import in_turns, pick_device
@@ -112,7 +111,7 @@ def run_folder(args: Args, failures: Failures) -> None:
 @stage("pictures", of=("make_seg",))
 class Pictures:
     make_seg: bool = flag(True, "run this pass")
-    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True)
+    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
 
@@ -122,8 +121,6 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
     stages = (Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"))
     args, _ = Table(__doc__, stages, recipes, positional="image_dir").parse(argv)
-    if args.image_dir is None:
-        raise InputError("--image_dir is missing: give the folder of the pictures")
     return args
 
 

@@ -98,6 +98,31 @@ def test_files_of_other_settings_or_another_picture_are_made_anew(folder, tmp_pa
     assert "4 maps made" in (out := capsys.readouterr().out) and "4 labels made" in out
 
 
+def test_a_pass_that_is_off_lends_its_settings_and_contradictions_stop_the_run(folder, tmp_path, capsys):
+    result, other = tmp_path / "result", tmp_path / "other"
+    assert run(folder, "--result_dir", result, "--limit", "3", "--cam_scales", "1") == 0
+    held = json.loads((result / "settings" / "cam.json").read_text())
+    assert held["network"] == "efficientnet_lite0" and len(held["sha256"]) == 64 and held["folder"] == "cam"
+    assert held["settings"]["limit"] == 3 and held["changed"]["cam_scales"]["is"] == [1.0]
+    before = (result / "settings" / "cam.json").read_bytes()
+    capsys.readouterr()
+    flags = ["--device", "cpu", "--quiet", "--result_dir", str(result), "--make_cam_pass", "False"]
+    assert run_passes(run_sample.PASSES, lambda: run_sample.parse(flags)) == 0  # not the sample pictures: those of cam
+    assert "make_label: 0 labels made, 3 kept" in capsys.readouterr().out
+    other.mkdir()
+    for contradiction, made_with in ((["--cam_scales", "2"], "[1.0]"), (["--limit", "4"], "3"), ([str(other)], "set")):
+        assert run_passes(run_sample.PASSES, lambda c=contradiction: run_sample.parse([*flags, *c])) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and made_with in error and contradiction[-1].strip("[]") in error
+    assert run_passes(run_sample.PASSES, lambda: run_sample.parse([*flags, "--limit", "2"])) == 0
+    assert (result / "settings" / "cam.json").read_bytes() == before  # written only with results
+
+
+def test_one_picture(folder, tmp_path):
+    assert run(folder / "images" / "cat.png", "--result_dir", tmp_path / "r") == 0
+    assert [p.name for p in (tmp_path / "r" / "cam_pamr").iterdir()] == ["cat.png"]
+
+
 def test_batches_of_one_size_give_the_maps_of_single_images(folder, tmp_path):
     Image.open(folder / "images" / "cat.png").resize((80, 72)).save(folder / "images" / "other_size.png")
     for size in (1, 3):

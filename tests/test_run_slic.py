@@ -51,6 +51,25 @@ def test_after_run_sample_no_flag_is_needed(folder, tmp_path, capsys):
     assert args["cam_network"] == "efficientnet_lite0"  # still those of run_sample.py
 
 
+def test_lost_or_odd_settings_stop_it_with_one_line(folder, tmp_path, capsys):
+    result = tmp_path / "r"
+    assert run("--result_dir", result) == 2
+    assert "run run_sample.py first, or give --img_root and --prob_root" in (err := capsys.readouterr().err)
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert sample("--sal_dataset_dir", folder, "--result_dir", result, "--limit", 2) == 0
+    record = result / "settings" / "cam.json"
+    held = json.loads(record.read_text())
+    for text in ("", "[]", "{", json.dumps({**held, "settings": 1}), json.dumps({**held, "settings": {}})):
+        record.write_text(text)
+        assert run("--result_dir", result) == 2, text
+        assert str(record) in (err := capsys.readouterr().err) and err.count("\n") == 1
+    record.write_text(json.dumps(held))
+    assert run("--result_dir", result, "--img_root", tmp_path) == 2  # other images than those of the maps
+    assert str(folder) in (err := capsys.readouterr().err) and str(tmp_path) in err
+    assert run("--result_dir", result) == 0
+    assert json.loads((result / "settings" / "cam_slic.json").read_text())["pass"] == "make_slic"
+
+
 def test_quarter_size_maps_of_published_code(folder, tmp_path):
     maps = tmp_path / "maps"
     maps.mkdir()
@@ -83,5 +102,5 @@ def test_partners_that_are_missing_broken_or_of_another_size(folder, tmp_path):
 def test_no_images_and_no_maps(tmp_path, capsys):
     assert run("--img_root", tmp_path / "none", "--result_dir", tmp_path / "r") == 2
     assert "--img_root" in (err := capsys.readouterr().err) and err.count("\n") == 1
-    with pytest.raises(SystemExit):
-        run_slic.parse(["--slic_recipe", "mine"])
+    assert run("--slic_recipe", "mine") == 2
+    assert "--slic_recipe mine: unknown, choose one of default, published, mfnet_stage2" in capsys.readouterr().err

@@ -31,7 +31,7 @@ _APART = "\x1f"  # between the values of a list that came as several words
 
 def flag(default: object, help: str, *, often: bool = False, **bounds: object) -> typing.Any:
     """A field of a stage. often: --help shows it, the others are in --help_all. bounds: above, at_least, at_most,
-    choices; prefix of a nested data class, whose own fields then are flags of that prefix."""
+    choices, required; prefix of a nested data class, whose own fields then are flags of that prefix."""
     return field(default=default, metadata={"help": help, "often": often, **bounds})
 
 
@@ -127,12 +127,15 @@ def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
 
 
 class Args:
-    """What a run is told: an attribute per stage (args.label.high), every flag by its own name (args.label_high), and
-    what a script adds to them. defaults: flag -> value where nobody says anything."""
+    """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
+    a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any.
+    """
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
         self.stages, self.places, self.defaults = tuple(stages), dict(places), dict(defaults)
         self.__dict__.update({s.key: s for s in stages if s.prefix})
+        nested = ((s.prefix + f.name, getattr(s, f.name)) for s in stages for f in dataclasses.fields(s))
+        self.__dict__.update({name: value for name, value in nested if dataclasses.is_dataclass(value)})
 
     def __getattr__(self, name: str) -> typing.Any:
         place = self.__dict__.get("places", {}).get(name)
@@ -141,11 +144,12 @@ class Args:
         value: typing.Any = next(s for s in self.stages if s.key == place.where[0])
         for attribute in place.where[1:]:
             value = getattr(value, attribute, None)
-        return value is not None if place.facts.get("toggle") else value
+        return value
 
     def flat(self) -> dict[str, typing.Any]:
-        """Flag -> value."""
-        return {name: getattr(self, name) for name in self.places}
+        """Flag -> value; of what may be left out, whether it is there."""
+        values = {name: getattr(self, name) for name in self.places}
+        return {n: v is not None if self.places[n].facts.get("toggle") else v for n, v in values.items()}
 
     def flags_of(self, name: str) -> dict[str, bool]:
         """Flags that the results of a pass depend on -> whether it lends them."""
@@ -172,7 +176,11 @@ class Table:
         if {"-h", "--help", "--help_all"}.intersection(words):
             print(self.help(given, "--help_all" in words))
             raise SystemExit(0)
-        return self.resolve(given), given
+        args = self.resolve(given)
+        for name, f in args.places.items():
+            if f.facts.get("required") and not getattr(args, name):
+                raise InputError(f"--{name} is missing: {f.facts['help']}")
+        return args, given
 
     def resolve(self, given: Mapping[str, object]) -> Args:
         """Given flags before recipes before the top of the script."""
@@ -181,7 +189,8 @@ class Table:
         values = dict(defaults)
         for name, recipes in self.recipes.items():
             values |= _expanded(recipes.get(given.get(name, values[name]), {}), places)
-        values |= given
+        wanted = {places[name].where[:-1] for name in given if len(places[name].where) > 2}
+        values |= {f.name: True for f in places.values() if f.where in wanted} | given  # a flag of it means it is there
         for name, value in values.items():
             places[name].checked(value)
         try:
@@ -207,7 +216,7 @@ class Table:
 
     def help(self, given: Mapping[str, object], everything: bool) -> str:
         """All flags with their defaults, as recipes among the given ones make them; or those that are used often."""
-        args = self.resolve(given)
+        values = self.resolve(given).flat()
         parser = argparse.ArgumentParser(
             description=self.description,
             usage=f"%(prog)s {'[folder] ' if self.positional else ''}[flags]",
@@ -219,7 +228,7 @@ class Table:
             shown = [f for f in flags_of(s) if everything or f.facts.get("often")]
             group = parser.add_argument_group(s.title) if shown else None
             for f in shown:
-                text = f"{f.facts['help']} (default: {_text(getattr(args, f.name))})".replace("%", "%%")
+                text = f"{f.facts['help']} (default: {_text(values[f.name])})".replace("%", "%%")
                 group.add_argument(f"--{f.name}", metavar=_metavar(f), help=text)
         return parser.format_help()
 
@@ -264,10 +273,9 @@ def flags_of(stage: typing.Any) -> Iterator[Flag]:
             yield Flag(name, bool, value is not None, {**f.metadata, "toggle": True}, where)
         hints_of_it, prefix = typing.get_type_hints(kind), f.metadata.get("prefix", f"{name}_")
         for sub in dataclasses.fields(kind):
-            if "help" in sub.metadata:
-                inner, may_be_none, _ = _kind_of(hints_of_it[sub.name])
-                given = getattr(value, sub.name) if value is not None else sub.default
-                yield Flag(prefix + sub.name, inner, given, sub.metadata, (*where, sub.name), may_be_none)
+            inner, may_be_none, _ = _kind_of(hints_of_it[sub.name])
+            given = getattr(value, sub.name) if value is not None else sub.default
+            yield Flag(prefix + sub.name, inner, given, sub.metadata, (*where, sub.name), may_be_none)
 
 
 def _kind_of(hint: typing.Any) -> tuple[typing.Any, bool, int | None]:

@@ -43,7 +43,8 @@ def write_record(args: Args, pass_name: str, what: str, folder: Path, keep: bool
     path = record_path(args, what)
     if keep and path.exists():
         return
-    settings = {name: getattr(args, name) for name in args.flags_of(pass_name)}
+    values = args.flat()
+    settings = {name: values[name] for name in args.flags_of(pass_name)}
     changed = {name: value for name, value in settings.items() if value != args.defaults[name]}
     inside = args.result_dir in folder.parents
     held = {

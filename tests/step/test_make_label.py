@@ -1,14 +1,14 @@
 """Pixel-wise labels: the published CRF, and what binarising before it does."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from step.make_label import LABEL_RECIPES, make_label
-from step.refine import with_crf_flags
+import run_sample
+from step.make_label import make_label
 
+LABEL_RECIPES = {name: run_sample.TABLE.resolve({"label_recipe": name}).label for name in ("default", "published")}
 PUBLISHED = LABEL_RECIPES["published"]
 
 
@@ -49,12 +49,3 @@ def test_flat_maps_and_tiny_images(recipe, pair):
         assert make_label(image, np.full_like(cam, value), LABEL_RECIPES[recipe]).shape == cam.shape
     for h, w in ((1, 1), (1, 40), (40, 1)):
         assert make_label(image[:h, :w], cam[:h, :w], LABEL_RECIPES[recipe]).shape == (h, w)
-
-
-def test_flags_replace_what_a_recipe_says():
-    none = SimpleNamespace(label_crf=True)
-    assert with_crf_flags(PUBLISHED, none, "label_") == PUBLISHED
-    given = SimpleNamespace(label_crf=True, label_high=2.0, label_pamr_dilations=[1, 3], label_crf_num_iter=0)
-    want = replace(PUBLISHED, high=2.0, pamr_dilations=(1, 3), crf=replace(PUBLISHED.crf, num_iter=0))
-    assert with_crf_flags(PUBLISHED, given, "label_") == want
-    assert with_crf_flags(PUBLISHED, SimpleNamespace(label_crf=False), "label_").crf is None

@@ -5,8 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from step.make_slic import SLIC_RECIPES, make_slic
+import run_slic
+from step.make_slic import make_slic
 from step.refine import at_size
+
+NAMES = ("default", "published", "mfnet_stage2")
+SLIC_RECIPES = {name: run_slic.TABLE.resolve({"slic_recipe": name}).slic for name in NAMES}
 
 IMAGES = ["coffee_203x301", "rocket_213x321", "chelsea_281x375", "astronaut_255x255"]
 

@@ -1,0 +1,127 @@
+"""The one loop: it knows all outputs of an item, keeps what is current, and can be given a part."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from misc.errors import InputError
+from misc.files.store import write_npz, write_png
+from misc.run.each import Batches, Item, each
+from misc.run.failures import Failures
+
+ARGS = SimpleNamespace(overwrite=False, num_workers=2, quiet=True)
+
+
+def items_of(root, num=5):
+    (root / "in").mkdir(exist_ok=True)
+    for i in range(num):
+        (root / "in" / f"{i}.txt").write_text(str(i))
+    outs = [(root / "a" / f"{i}.png", root / "b" / f"{i}.npz") for i in range(num)]
+    return [Item(root / "in" / f"{i}.txt", outs[i], (root / "in" / f"{i}.txt",)) for i in range(num)]
+
+
+def writes(number):
+    array = np.full((2, 3), int(number), np.uint8)
+    return [partial(write_png, array=array), partial(write_npz, x=array)]
+
+
+def run(root, args=ARGS, settings=None, **kwargs):
+    failures, made = Failures(root / "failed.csv"), []
+
+    def make(item, data):
+        made.append(item.source.stem)
+        return writes(bytes(data[0].getbuffer() if hasattr(data[0], "getbuffer") else data[0]).decode())
+
+    each("test", items_of(root), settings or {"version": 1}, make, args, failures, **kwargs)
+    return sorted(made), failures
+
+
+def contents(root):
+    return {p.relative_to(root): p.read_bytes() for folder in "ab" for p in sorted((root / folder).iterdir())}
+
+
+@pytest.mark.parametrize("gone", ["a/2.png", "b/2.npz"])
+def test_every_output_is_known_and_made_anew_where_it_is_gone_or_damaged(gone, tmp_path):
+    assert run(tmp_path)[0] == list("01234")
+    first = contents(tmp_path)
+    assert run(tmp_path)[0] == []
+    (tmp_path / gone).unlink()
+    assert run(tmp_path)[0] == ["2"]
+    (tmp_path / gone).write_bytes(b"x")
+    assert run(tmp_path)[0] == ["2"] and contents(tmp_path) == first
+
+
+def test_other_settings_and_overwrite_make_all_anew(tmp_path):
+    run(tmp_path)
+    assert run(tmp_path, settings={"version": 2})[0] == list("01234")
+    assert run(tmp_path, SimpleNamespace(overwrite=True, num_workers=1, quiet=True), {"version": 2})[0] == list("01234")
+    per_output = [({"version": 2},), ("other",)]
+    assert run(tmp_path, settings=lambda _: per_output)[0] == list("01234")
+    assert run(tmp_path, settings=lambda _: per_output)[0] == []
+
+
+def test_parts_make_the_whole(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    run(tmp_path / "whole")
+    assert run(tmp_path / "parts", part=(0, 2))[0] == ["0", "2", "4"]
+    assert run(tmp_path / "parts", part=(1, 2))[0] == ["1", "3"]
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
+def test_a_failure_stays_with_its_item_and_those_that_failed_before_are_left_alone(tmp_path, capsys):
+    items, failures, tried = items_of(tmp_path), Failures(tmp_path / "failed.csv"), []
+    items[1].source.unlink()
+    missing = Item(items[3].source, items[3].outs, (items[3].source, tmp_path / "no.png"), "make_cam")
+    failures.add("before", items[4].source, "reason")
+
+    def make(item, data):
+        tried.append(item.source.stem)
+        if item.source.stem == "2":
+            raise OSError("is bad")
+        return writes("7")
+
+    assert each("test", [*items[:3], missing, items[4]], {}, make, ARGS, failures) == 1
+    assert sorted(tried) == ["0", "2"] and all(item.source in failures for item in items[1:])
+    text = (tmp_path / "failed.csv").read_text()
+    assert "is bad" in text and "no.png, which it needs, is missing: run make_cam" in text
+    assert "test: 1 labels of 0.4 kB made, 4 kept or failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_batches_are_neighbours_of_one_key(size, tmp_path):
+    groups = []
+
+    def compute(works):
+        groups.append(works)
+        return [writes(w) for w in works]
+
+    failures = Failures(tmp_path / "failed.csv")
+    make = lambda item, data: int(item.source.stem)  # noqa: E731
+    batches = Batches(compute, size, lambda n: n // 3)
+    assert each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=batches) == 5
+    assert [n for group in groups for n in group] == [0, 1, 2, 3, 4]
+    assert all(len(g) <= size and len({n // 3 for n in g}) == 1 for g in groups)
+    assert len(groups) == {1: 5, 2: 3, 3: 2}[size]
+    assert np.asarray(Image.open(tmp_path / "a" / "4.png"))[0, 0] == 4
+
+
+def test_the_record_is_written_before_the_first_result_and_kept_where_nothing_is_made(tmp_path):
+    told = []
+
+    def record(keep=False):
+        told.append((keep, len(list((tmp_path / "a").iterdir()))))
+
+    run(tmp_path, record=record)
+    assert told == [(False, 0)]
+    run(tmp_path, record=record)
+    assert told == [(False, 0), (True, 5)]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path):
+    (tmp_path / "b").write_text("a file")
+    with pytest.raises(InputError, match="cannot write"):
+        run(tmp_path)
