@@ -22,11 +22,13 @@ class FoldedConv2d(nn.Module):
         conv, norm = self.conv, self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         bias = norm.bias - norm.running_mean * scale
+        if conv.bias is not None:
+            bias = bias + conv.bias * scale
         weight, padding = conv.weight, conv.padding
         if hasattr(conv, "weight_and_padding"):
             weight, padding = conv.weight_and_padding(x.shape[2:])
         shape = weight * scale[:, None, None, None], bias, conv.stride, padding, conv.dilation
-        if depthwise.pays(conv):
+        if depthwise.pays(conv) and conv.bias is None:  # it gives a bias no gradient
             return depthwise.DepthwiseConv2d.apply(x, *shape)
         return F.conv2d(x, *shape, conv.groups)
 

@@ -10,7 +10,7 @@ from net.fixed import Fixed
 
 
 class Tiny(nn.Module):
-    """conv and norm are a pair; "0" and "1", a pair elsewhere, are none: their order is another."""
+    """conv, which has a bias, and norm are a pair; "0" and "1", a pair elsewhere, are none: their order is another."""
 
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     tap_dims = (4,)
@@ -18,7 +18,7 @@ class Tiny(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
         self.last = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
         for norm in (self.norm, self.last[1]):
             norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2)
