@@ -3,21 +3,19 @@
 Which pixels make pairs, and what is done with the affinities: pgt.affinity.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from net.fixed import Fixed
-from net.network import NetFacts, Network, resized
+from net.network import Named, NetFacts, Network, State, resized
 
 _STRIDE = 8  # of the backbones' first tap
 _NEW_LAYERS = ("f8_3.", "f8_4.", "f8_5.", "f9.")
 
 
 class AffinityNet(Network):
-    """Three 1x1 convolutions with ELU, one a tap of the backbone, and one over them all.
+    """Three 1x1 convolutions with ELU, one per tap of the backbone, and one over them all.
 
     On net.resnet38 as published; other backbones' deeper taps are brought to the grid of the first, at stride 8.
     """
@@ -67,7 +65,7 @@ def dense_affinity(values: Tensor, ind_from: Tensor, ind_to: Tensor, area: int) 
     return matrix
 
 
-def published(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]] | None:
+def published(state: State) -> Named | None:
     """The state dict of a published AffinityNet (WideResNet-38) -> its facts, without classes, and the tensors under
     AffinityNet's names; None if it is not one."""
     if not {f"{layer}weight" for layer in _NEW_LAYERS} <= state.keys():

@@ -3,14 +3,8 @@
 Zhou et al., CVPR 2016 (CAM); Ahn et al., CVPR 2019 (IRN's form).
 """
 
-import copy
-
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from net.fast.fused import FusedConvReLU6
-from net.fast.winograd import WinogradConv2d
 from net.network import NetFacts, Network
 
 
@@ -48,46 +42,3 @@ class CAMNet(Network):
 
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
         return self.cam(img)
-
-
-# (convolution, the batch norm right after it): names in torchvision's ResNet and DenseNet, in a Sequential, and in
-# WideResNet-38 and its segmentation head
-_RESNET38 = (
-    ("conv_branch2a", "bn_branch2b1"),
-    ("conv_branch2b1", "bn_branch2b2"),
-    ("conv_fov", "bn_fov"),
-    ("conv_fov2", "bn_fov2"),
-)
-_CONV_BN = (
-    ("conv1", "bn1"),
-    ("conv2", "bn2"),
-    ("conv3", "bn3"),
-    ("0", "1"),
-    ("conv0", "norm0"),
-    ("conv1", "norm2"),
-    *_RESNET38,
-)
-
-
-def for_inference(net: nn.Module) -> nn.Module:
-    """A copy of net in eval mode, faster on the device that it is on: batch norms folded into the convolutions before
-    them, channels_last, and on a CPU wide 3x3 convolutions by Winograd's algorithm and ReLU6 within the convolutions.
-
-    Same function up to rounding (about 1e-5 of the maximum); the gain: benchmarks/make_cam.py.
-    """
-    net = copy.deepcopy(net).eval().requires_grad_(False)
-    for module in list(net.modules()):
-        children = dict(module.named_children())
-        for conv, norm in _CONV_BN:
-            if isinstance(children.get(conv), nn.Conv2d) and isinstance(children.get(norm), nn.BatchNorm2d):
-                children[conv] = fuse_conv_bn_eval(children[conv], children[norm])
-                setattr(module, conv, children[conv])
-                setattr(module, norm, nn.Identity())
-        for name, child in children.items():
-            if WinogradConv2d.pays(child):
-                setattr(module, name, WinogradConv2d(child))
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if FusedConvReLU6.pays(child):
-                setattr(module, name, FusedConvReLU6(child[0]))
-    return net.to(memory_format=torch.channels_last)

@@ -1,13 +1,11 @@
 """DeepLab: semantic segmentation by dilated convolutions. Chen et al., ICLR 2015 (LargeFOV), arXiv 1706.05587 (v3)."""
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from net.fixed import Fixed
-from net.network import NetFacts, Network, resized
+from net.network import Named, NetFacts, Network, State, resized
 
 _NORM_MOMENTUM = 3e-4
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
@@ -44,10 +42,12 @@ class SegNet(Network):
     """A backbone and the head that facts.head names, of facts.num_classes + 1 channels (0 is background).
 
     "largefov" on net.resnet38 is the published final network: everything is trained, batch norms on the batch's own
-    statistics. norm_momentum: the running statistics move by this share a step; at the published 3e-4 they need some
+    statistics. norm_momentum: the running statistics move by this share per step; at the published 3e-4 they need some
     10,000 steps to be of use, so a shorter training needs more, or fix_norms for the backbone's. "deeplabv3" is
     torchvision's head, which cannot be trained with a batch of one.
     """
+
+    conv_norms = (("conv_fov", "bn_fov"), ("conv_fov2", "bn_fov2"), ("0", "1"))
 
     def __init__(
         self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = False, norm_momentum: float = _NORM_MOMENTUM
@@ -71,7 +71,7 @@ class SegNet(Network):
         return self.head(self.backbone(self.normalised(img)))
 
 
-def published(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]] | None:
+def published(state: State) -> Named | None:
     """The state dict of a published final network (WideResNet-38, LargeFOV) -> its facts, and the tensors under
     SegNet's names; None if it is not one."""
     if not {"conv_fov.weight", "cls_conv.weight"} <= state.keys():

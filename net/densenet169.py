@@ -1,11 +1,13 @@
 """DenseNet-169 as a CAM backbone: 1664 features at stride 8 (Huang et al., CVPR 2017; MFNet, ICCV 2021)."""
 
+import re
+
 from torch import Tensor, nn
-from torchvision.models import densenet169
+from torchvision.models import DenseNet169_Weights, densenet169
 
+from net.backbone import Backbone, Torchvision, imagenet_classifier, published_cam
 from net.fixed import Fixed
-
-FEATURE_DIM = 1664
+from net.network import IMAGENET_MEAN, IMAGENET_STD, Named, State
 
 
 class DenseNet169(nn.Module):
@@ -17,9 +19,11 @@ class DenseNet169(nn.Module):
     reads, on a denser grid.
     """
 
-    tap_dims = (256, 1280, FEATURE_DIM)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    tap_dims = (256, 1280, 1664)
     early_layers = ("features.conv0", "features.norm0")  # stride 2: not trained by generatePGT
     cam_fixed = Fixed((*early_layers, "features.denseblock1"))  # where it stops the gradient
+    conv_norms = (("conv0", "norm0"), ("conv1", "norm2"))
 
     def __init__(self, layout: str):
         super().__init__()
@@ -47,11 +51,29 @@ class DenseNet169(nn.Module):
         return kept[0], kept[1], self.relu(x)
 
 
-def published_key(key: str) -> str:
-    """A key of generatePGT's DenseNet (layers numbered within Sequentials) -> torchvision's name of the same tensor."""
+def published(state: State) -> Named | None:
+    """The state dict of generatePGT's CAM network, or of torchvision's classifier; None if it is neither."""
+    classifier = imagenet_classifier(state, "densenet169", "features.norm5.weight", "classifier.", _torchvision_name)
+    return classifier or published_cam(state, "densenet169", "densenet169.features.", _published_name)
+
+
+def _published_name(key: str) -> str | None:
+    """A key of generatePGT's DenseNet (layers numbered within Sequentials) -> torchvision's name of the same tensor;
+    None for one that the file holds twice."""
+    if re.match(r"(block\d|denseblock4\.32)\.", key):
+        return None
     parts = key.split(".")
     if parts[0].startswith("denseblock"):
         parts[1] = f"denselayer{int(parts[1]) + 1}"
     elif parts[0].startswith("transition"):
         parts[1] = {"0": "norm", "2": "conv"}[parts[1]]
-    return ".".join(parts)
+    return ".".join(["features", *parts])
+
+
+def _torchvision_name(key: str) -> str:
+    """A key of torchvision's file, which still has the dotted names of its first release -> of its model."""
+    return re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", key)
+
+
+_WEIGHTS = Torchvision(DenseNet169_Weights.IMAGENET1K_V1.url)
+BACKBONES = {"densenet169": Backbone(lambda facts: DenseNet169(facts.layout), published, _WEIGHTS)}

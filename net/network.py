@@ -2,11 +2,12 @@
 
 A backbone maps normalised (N,3,H,W) to features (N,D,h,w) and has taps(x) -> features at about stride 8, deeper ones,
 and the last; tap_dims, their channels; stride, that of the last; early_layers, the names of its layers at strides up to
-2; cam_fixed, what the training of a CAM network leaves as it is.
+2; cam_fixed, what the training of a CAM network leaves as it is; mean and std, of RGB in [0, 1], which it is trained
+with; conv_norms, the names that a convolution and the batch norm right after it have in the module that holds both.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,24 +25,32 @@ class NetFacts:
     layout: "cam", the published CAM network; "imagenet", features exactly as the
     ImageNet classifier saw them, only denser, so that its fully connected layer is a CAM classifier without training.
     head: "sigmoid" (CAM network, multi-label, no bias), "softmax" (CAM network, one label, with bias), "seam",
-    "affinity" (num_classes 0), or a segmentation head ("largefov", "deeplabv3"). num_classes: without background.
-    mean, std: of RGB in [0, 1].
+    "affinity" (num_classes 0), or a segmentation head ("largefov", "deeplabv3"); "none" where a file holds a backbone
+    alone. num_classes: without background.
+    mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its backbone.
     """
 
     network: str
     num_classes: int
     layout: str = "cam"
     head: str = "sigmoid"
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     class_names: tuple[str, ...] = ()
+
+
+State = Mapping[str, Tensor]
+Named = tuple[NetFacts, State]  # what a checkpoint is of, and its tensors under the names used here
 
 
 class Network(nn.Module):
     """Input is RGB in 0..255, normalised by the facts' mean and std."""
 
+    conv_norms: tuple[tuple[str, str], ...] = ()  # as a backbone's, of what stands on it
+
     def __init__(self, backbone: nn.Module, facts: NetFacts):
         super().__init__()
+        facts = replace(facts, mean=facts.mean or backbone.mean, std=facts.std or backbone.std)
         self.facts, self.backbone = facts, backbone
         self._fixed_layers: tuple[str, ...] = ()
         self._fixed_statistics = False

@@ -1,15 +1,18 @@
 """WideResNet-38 as a backbone: 4096 features at stride 8, with taps for SEAM and AffinityNet.
 
 Wu et al., Wider or Deeper, 2016 (model A1); dilated as in Ahn & Kwak, CVPR 2018. Layers bear the published names, so
-that `b4_2.conv_branch2a.weight` here is that of the PyTorch checkpoints; net.mxnet reads the original file.
+that `b4_2.conv_branch2a.weight` here is that of the PyTorch checkpoints.
 """
 
+import re
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from net.backbone import Backbone
 from net.fixed import Fixed
+from net.network import IMAGENET_MEAN, IMAGENET_STD, Named, NetFacts, State
 
 FEATURE_DIM = 4096
 
@@ -59,10 +62,12 @@ class ResBlock(nn.Module):
 class ResNet38(nn.Module):
     """normalised (N,3,H,W) -> (N,4096,ceil(H/8),ceil(W/8))."""
 
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
     stride = 8
     tap_dims = (512, 1024, FEATURE_DIM)
     early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # strides up to 2: not trained by SEAM and AffinityNet
     cam_fixed = Fixed(early_layers, norms=True)
+    conv_norms = (("conv_branch2a", "bn_branch2b1"), ("conv_branch2b1", "bn_branch2b2"))
 
     def __init__(self):
         super().__init__()
@@ -94,3 +99,38 @@ class ResNet38(nn.Module):
         x, conv4 = self.b5.with_activation(x)
         x, conv5 = self.b6.with_activation(self.b5_2(self.b5_1(x)))
         return conv4, conv5, F.relu(self.bn7(self.b7(x)), inplace=True)
+
+
+_LAYER = re.compile(r"(?:arg|aux):(res|bn)(\d)(?:a|b(\d+))_(branch\w+?)_(weight|gamma|beta|moving_mean|moving_var)")
+_LAST_NORM = re.compile(r"(?:arg|aux):bn7_(gamma|beta|moving_mean|moving_var)")
+_TENSOR = dict(weight="weight", gamma="weight", beta="bias", moving_mean="running_mean", moving_var="running_var")
+
+
+def params_key(name: str) -> str | None:
+    """`arg:res2b1_branch2a_weight` -> `b2_1.conv_branch2a.weight`; None for the classifier, which ResNet38 lacks.
+
+    Raises ValueError for a name that no ResNet-38 has.
+    """
+    if name == "arg:conv1a_weight":
+        return "conv1a.weight"
+    if name.startswith("arg:linear1000_"):
+        return None
+    if last := _LAST_NORM.fullmatch(name):
+        return f"bn7.{_TENSOR[last[1]]}"
+    if layer := _LAYER.fullmatch(name):
+        kind, stage, block, branch, tensor = layer.groups()
+        return f"b{stage}{f'_{block}' * bool(block)}.{'conv' if kind == 'res' else 'bn'}_{branch}.{_TENSOR[tensor]}"
+    raise ValueError(f"{name} is no tensor of ResNet-38")
+
+
+def published(state: State) -> Named | None:
+    """The tensors of MXNet's published file, its classifier left out; None if it is not of MXNet. Raises ValueError for
+    a name of another network. What has other heads is net.seam's, net.affinitynet's and net.deeplab's to recognise."""
+    if not any(key.startswith("arg:") for key in state):
+        return None
+    renamed = {f"backbone.{key}": value for name, value in state.items() if (key := params_key(name)) is not None}
+    return NetFacts("resnet38", 0, head="none"), renamed
+
+
+_FILE = "ilsvrc-cls_rna-a1_cls1000_ep-0001.params or a .pth"
+BACKBONES = {"resnet38": Backbone(lambda facts: ResNet38(), published, _FILE)}

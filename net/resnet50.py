@@ -1,11 +1,11 @@
 """ResNet-50 as a CAM backbone: 2048 features at stride 16 (He et al., CVPR 2016; Ahn et al., CVPR 2019)."""
 
 from torch import Tensor, nn
-from torchvision.models import resnet50
+from torchvision.models import ResNet50_Weights, resnet50
 
+from net.backbone import Backbone, Torchvision, imagenet_classifier, published_cam
 from net.fixed import Fixed
-
-FEATURE_DIM = 2048
+from net.network import IMAGENET_MEAN, IMAGENET_STD, Named, State
 
 
 class ResNet50(nn.Module):
@@ -15,11 +15,13 @@ class ResNet50(nn.Module):
     strided, which leaves what the ImageNet classifier reads unchanged.
     """
 
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
     stride = 16
-    tap_dims = (512, 1024, FEATURE_DIM)
+    tap_dims = (512, 1024, 2048)
     early_layers = ("conv1", "bn1")  # strides up to 2: not trained by IRN
     # IRN stops the gradient after layer2
     cam_fixed = Fixed(("conv1", "bn1", "layer1", "layer2"), statistics=True)
+    conv_norms = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 
     def __init__(self, layout: str):
         super().__init__()
@@ -39,3 +41,13 @@ class ResNet50(nn.Module):
         low = self.layer2(self.layer1(x))
         middle = self.layer3(low)
         return low, middle, self.layer4(middle)
+
+
+def published(state: State) -> Named | None:
+    """The state dict of IRN's or generatePGT's CAM network, or of torchvision's classifier; None if it is neither."""
+    classifier = imagenet_classifier(state, "resnet50", "layer4.2.conv3.weight", "fc.")
+    return classifier or published_cam(state, "resnet50", "resnet50.")
+
+
+_WEIGHTS = Torchvision(ResNet50_Weights.IMAGENET1K_V1.url)
+BACKBONES = {"resnet50": Backbone(lambda facts: ResNet50(facts.layout), published, _WEIGHTS)}

@@ -1,13 +1,11 @@
 """SEAM: a CAM network whose maps a pixel correlation module (PCM) revises. Wang et al., CVPR 2020."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from net.fixed import Fixed
-from net.network import NetFacts, Network, resized
+from net.network import Named, NetFacts, Network, State, resized
 
 _EPS = 1e-5
 _BLOCK = 1 << 24  # affinities held at once; rounding does not depend on it, each column is summed whole
@@ -124,7 +122,7 @@ def normalised_cam(cam: Tensor) -> Tensor:
 _NEW_LAYERS = ("fc8.", "f8_3.", "f8_4.", "f9.")
 
 
-def published(state: Mapping[str, Tensor]) -> tuple[NetFacts, dict[str, Tensor]] | None:
+def published(state: State) -> Named | None:
     """The state dict of a SEAM or HFPL checkpoint (WideResNet-38) -> its facts, and the tensors under SEAMNet's names;
     None if it is not one."""
     if not {f"{layer}weight" for layer in _NEW_LAYERS} <= state.keys():

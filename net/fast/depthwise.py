@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+Pair = tuple[int, int]
 _LANES = 64  # channels that are summed at a time: their sums fit the first cache
 
 
@@ -27,13 +29,15 @@ class DepthwiseConv2d(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, stride, padding, dilation):
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, stride: Pair, padding: Pair, dilation: Pair
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.shape = stride, padding, dilation
         return F.conv2d(x, weight, bias, stride, padding, dilation, len(weight))
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wanted_x, wanted_weight = ctx.needs_input_grad[:2]
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -42,7 +46,7 @@ class DepthwiseConv2d(torch.autograd.Function):
         return grad_x, grad_weight, None, None, None, None
 
 
-def _grad_of_input(grad: Tensor, x: Tensor, weight: Tensor, stride, padding, dilation) -> Tensor:
+def _grad_of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
     reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
     if tuple(stride) != (1, 1) or any(p > r for p, r in zip(padding, reach, strict=True)):
         return torch.nn.grad.conv2d_input(x.shape, weight, grad, stride, padding, dilation, len(weight))
@@ -51,7 +55,7 @@ def _grad_of_input(grad: Tensor, x: Tensor, weight: Tensor, stride, padding, dil
     return F.conv2d(grad, turned, None, 1, padding, dilation, len(weight))
 
 
-def _grad_of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride, padding, dilation) -> Tensor:
+def _grad_of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
     out = np.empty((*weight.shape[2:], len(weight)), np.float32)
     planes = (t.detach().permute(0, 2, 3, 1).contiguous().numpy() for t in (x, grad))
     _sum_products(*planes, *(np.array(pair) for pair in (stride, padding, dilation)), out)
@@ -59,7 +63,9 @@ def _grad_of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride, padding, di
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def _sum_products(x, grad, stride, padding, dilation, out):
+def _sum_products(
+    x: np.ndarray, grad: np.ndarray, stride: np.ndarray, padding: np.ndarray, dilation: np.ndarray, out: np.ndarray
+) -> None:
     """x (N,H,W,C), grad (N,h,w,C) -> out (k,l,C)."""
     height, width = x.shape[1:3]
     rows, columns, channels = out.shape

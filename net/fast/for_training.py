@@ -6,8 +6,9 @@ from itertools import chain
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from net.cam_net import _CONV_BN
 from net.fast import depthwise
+from net.fast.folding import fold_norms
+from net.network import Network
 
 
 class FoldedConv2d(nn.Module):
@@ -21,16 +22,18 @@ class FoldedConv2d(nn.Module):
         conv, norm = self.conv, self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         bias = norm.bias - norm.running_mean * scale
+        if conv.bias is not None:
+            bias = bias + conv.bias * scale
         weight, padding = conv.weight, conv.padding
         if hasattr(conv, "weight_and_padding"):
             weight, padding = conv.weight_and_padding(x.shape[2:])
         shape = weight * scale[:, None, None, None], bias, conv.stride, padding, conv.dilation
-        if depthwise.pays(conv):
+        if depthwise.pays(conv) and conv.bias is None:  # it gives a bias no gradient
             return depthwise.DepthwiseConv2d.apply(x, *shape)
         return F.conv2d(x, *shape, conv.groups)
 
 
-def for_training(net: nn.Module) -> nn.Module:
+def for_training(net: Network) -> Network:
     """A twin of net, which it shares its parameters and buffers with: what trains one trains the other.
 
     Where a batch norm is fixed, statistics and affine alike, it is folded into the convolution before it, which saves
@@ -39,15 +42,5 @@ def for_training(net: nn.Module) -> nn.Module:
     """
     shared = {id(tensor): tensor for tensor in chain(net.parameters(), net.buffers())}
     twin = copy.deepcopy(net, shared)
-    for module in list(twin.modules()):
-        children = dict(module.named_children())
-        for conv, norm in _CONV_BN:
-            if isinstance(children.get(conv), nn.Conv2d) and _is_fixed(children.get(norm)):
-                children[conv] = FoldedConv2d(children[conv], children[norm])
-                setattr(module, conv, children[conv])
-                setattr(module, norm, nn.Identity())
+    fold_norms(twin, lambda norm: not norm.training and not norm.weight.requires_grad, FoldedConv2d)
     return twin
-
-
-def _is_fixed(norm: nn.Module | None) -> bool:
-    return isinstance(norm, nn.BatchNorm2d) and not norm.training and not norm.weight.requires_grad

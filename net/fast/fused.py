@@ -8,11 +8,14 @@ _POINTWISE = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.
 
 
 class FusedConvReLU6(nn.Module):
-    """convolution, then ReLU6: same values, without writing and reading the result in between. Inference on a CPU."""
+    """Sequential(convolution, nothing, ReLU6): same values, without writing and reading the result in between.
 
-    def __init__(self, conv: nn.Conv2d):
+    For inference on a CPU.
+    """
+
+    def __init__(self, module: nn.Sequential):
         super().__init__()
-        self.conv = conv
+        self.conv = module[0]
 
     @staticmethod
     def pays(module: nn.Module) -> bool:

