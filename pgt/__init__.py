@@ -1,0 +1,1 @@
+"""From image-level labels to pixel-level pseudo labels: the method, which needs no other folder of this repository."""
