@@ -1,6 +1,6 @@
 """python -m benchmarks.crf [--size 300 400] [--repeats 9] [--images FOLDER] [--memory]
 
-Run it from the root of the repository. pgt/crf.py against pydensecrf2 (pip install pydensecrf2 cython; it needs a
+Run it from the root of the repository. pgt/crf/ against pydensecrf2 (pip install pydensecrf2 cython; it needs a
 compiler) in one process and one thread: A B A B, medians of the times and of the ratios of each turn, and how far the
 marginals are apart. "new size" also builds the position lattice, which data sets of few sizes find in the cache. The
 torch column is the same lattice in torch operations. --memory adds the peak on 4000x3000 with 2 labels. The last
@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pgt.crf import CRF_RECIPES, CRFParams, _gaussian, mean_field, mean_field_torch, unary_from_prob
+from pgt.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_prob
+from pgt.crf.sweeps import position_lattice
 
 CASES = [  # labels, iterations
     (2, 5),
@@ -72,12 +73,14 @@ def pydensecrf_mean_field(image: np.ndarray, unary: np.ndarray, params: CRFParam
 
 
 def new_size(image: np.ndarray, unary: np.ndarray, params: CRFParams) -> np.ndarray:
-    _gaussian.cache_clear()
+    position_lattice.cache_clear()
     return mean_field(image, unary, params)
 
 
 def torch_mean_field(image: np.ndarray, unary: np.ndarray, params: CRFParams) -> np.ndarray:
     import torch
+
+    from pgt.crf import mean_field_torch
 
     torch.set_num_threads(1)
     batch = torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(unary)[None]

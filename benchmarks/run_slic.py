@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from skimage.segmentation import slic as skimage_slic
+from skimage import segmentation
 
 import step.make_slic
+from benchmarks.superpixel import skimage_slic
 from data.saliency import open_folder
 from misc.files.images import read_image
 from pgt.superpixel import slic
-from step.make_slic import SLIC_RECIPES, make_slic
+from step.make_slic import SLIC_RECIPES, SlicParams, make_slic
 from step.refine import Pair, refine_one
 
 PUBLISHED = SLIC_RECIPES["published"]
@@ -40,7 +42,7 @@ def published(pair: Pair) -> None:
     mean = p.mean()
     p[p > 1.2 * mean], p[p < 0.7 * mean] = 255, 0
     p = p / 255
-    labels = skimage_slic(cv2.cvtColor(image, cv2.COLOR_RGB2LAB) / 255.0, n_segments=200, compactness=20)
+    labels = segmentation.slic(cv2.cvtColor(image, cv2.COLOR_RGB2LAB) / 255.0, n_segments=200, compactness=20)
     one_hot = np.arange(labels.max() + 1) == labels[..., None]
     one_hot = one_hot[:, :, one_hot.sum(0).sum(0) > 0]
     rows, columns, numbers = np.where(one_hot)
@@ -60,8 +62,8 @@ def published(pair: Pair) -> None:
     Image.fromarray((label * 255).astype(np.uint8)).save(pair.out, "png")
 
 
-def ours(pair: Pair, params, engine: str = "numba") -> None:
-    step.make_slic.slic = partial(slic, engine=engine)
+def ours(pair: Pair, params: SlicParams, superpixels: Callable = slic) -> None:
+    step.make_slic.slic = superpixels
     refine_one(pair, make_slic, params, 10_000, overwrite=True)
 
 
@@ -73,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
     ways = {
         "published": published,
-        "ours, scikit-image's superpixels": partial(ours, params=PUBLISHED, engine="skimage"),
+        "ours, scikit-image's superpixels": partial(ours, params=PUBLISHED, superpixels=skimage_slic),
         "ours, same labels": partial(ours, params=PUBLISHED),
         "ours, default": partial(ours, params=replace(SLIC_RECIPES["default"])),
     }
@@ -87,7 +89,7 @@ def main() -> None:
                     times[name].append(time.perf_counter() - started)
     for name, seconds in times.items():
         ratio = statistics.median(p / s for p, s in zip(times["published"], seconds, strict=True))
-        print(f"{name:34} {statistics.median(seconds) * 1000:8.1f} ms an image, {ratio:5.1f} times as fast")
+        print(f"{name:34} {statistics.median(seconds) * 1000:8.1f} ms per image, {ratio:5.1f} times as fast")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,7 @@
 """Moved to pgt.affinity; this name goes with the next release."""
 
-from pgt.affinity import *  # noqa: F403
+import sys
+
+from pgt import affinity
+
+sys.modules[__name__] = affinity

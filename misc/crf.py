@@ -1,3 +1,7 @@
 """Moved to pgt.crf; this name goes with the next release."""
 
-from pgt.crf import *  # noqa: F403
+import sys
+
+from pgt import crf
+
+sys.modules[__name__] = crf

@@ -1,3 +1,7 @@
 """Moved to pgt.losses; this name goes with the next release."""
 
-from pgt.losses import *  # noqa: F403
+import sys
+
+from pgt import losses
+
+sys.modules[__name__] = losses

@@ -1,3 +1,7 @@
 """Moved to pgt.metrics.saliency; this name goes with the next release."""
 
-from pgt.metrics.saliency import *  # noqa: F403
+import sys
+
+from pgt.metrics import saliency
+
+sys.modules[__name__] = saliency

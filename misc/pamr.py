@@ -1,3 +1,7 @@
 """Moved to pgt.pamr; this name goes with the next release."""
 
-from pgt.pamr import *  # noqa: F403
+import sys
+
+from pgt import pamr
+
+sys.modules[__name__] = pamr

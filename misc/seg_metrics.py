@@ -1,3 +1,7 @@
 """Moved to pgt.metrics.segmentation; this name goes with the next release."""
 
-from pgt.metrics.segmentation import *  # noqa: F403
+import sys
+
+from pgt.metrics import segmentation
+
+sys.modules[__name__] = segmentation

@@ -1,3 +1,7 @@
 """Moved to pgt.superpixel; this name goes with the next release."""
 
-from pgt.superpixel import *  # noqa: F403
+import sys
+
+from pgt import superpixel
+
+sys.modules[__name__] = superpixel

@@ -1,3 +1,3 @@
-"""The method: class activation maps, their refinement (PAMR, dense CRF, superpixels, random walk), losses, metrics."""
+"""From image-level labels to pixel-level pseudo labels: the method, which needs no other folder of this repository."""
 
 __version__ = "0.2.0"

@@ -35,7 +35,7 @@ _BLOCK = 1024  # pixels, so that what a kernel works on stays in the cache
 
 
 def effective_radius(radius: int, size: Sequence[int]) -> int:
-    """The radius on a grid (h, w): radius, or where that leaves no pixel to start from, (min(h, w) - 1) // 2.
+    """The radius that a grid (h, w) allows: `radius`, or (min(h, w) - 1) // 2 where that is smaller.
 
     Raises ValueError for a radius below 1 or a grid without pixels.
     """
@@ -55,7 +55,7 @@ def pair_directions(radius: int) -> list[tuple[int, int]]:
 def pair_indices(radius: int, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Pixel pairs of a grid (h, w) -> from (M,), to (n_pairs, M): row-major pixel numbers, int64.
 
-    Pixels all of whose neighbours lie on the grid are paired with the one in each of pair_directions(). On small grids
+    A pixel whose neighbours all lie on the grid is paired with the one in each of pair_directions(). On small grids
     the radius is effective_radius(); with a side below 5 there are no pairs and `to` is (0, M).
     Raises ValueError as effective_radius(). Source: CVPR 2018, section 3.2.1.
     """
@@ -117,7 +117,7 @@ def affinity_loss(affinity: Tensor, bg: Tensor, fg: Tensor, neg: Tensor) -> Tens
     """
     for name, label in (("bg", bg), ("fg", fg), ("neg", neg)):
         if label.shape != affinity.shape:
-            raise ValueError(f"affinity is {tuple(affinity.shape)} but {name} {tuple(label.shape)}: one label a pair")
+            raise ValueError(f"affinity is {tuple(affinity.shape)} but {name} {tuple(label.shape)}: one label per pair")
     alike, unlike = -torch.log(affinity + _EPS), -torch.log(1 + _EPS - affinity)
 
     def mean(loss: Tensor, label: Tensor) -> Tensor:
@@ -209,13 +209,12 @@ def random_walk(
         raise ValueError(f"exp_times must be an integer of 0 or more, not {exp_times!r}")
     vectors = cam.detach().to(torch.promote_types(cam.dtype, torch.float32)).flatten(1)
     step = transition(affinity.to(vectors.dtype), cam.shape[1:], radius, beta)
-    isfinite = torch.isfinite
-    if vectors.is_cpu and vectors.dtype == torch.float32:
-        vectors, isfinite = vectors.numpy(), np.isfinite
-    if not isfinite(vectors).all():
+    in_kernel = vectors.is_cpu and vectors.dtype == torch.float32
+    if not (np.isfinite(vectors.numpy()) if in_kernel else torch.isfinite(vectors)).all():
         raise ValueError("cam holds NaN or infinite values: mend the step that made it")
-    walked = _walk(step, vectors, 2 ** int(exp_times))
-    return torch.as_tensor(walked).view(cam.shape).to(cam.dtype)
+    power = 2 ** int(exp_times)
+    walked = torch.from_numpy(_walk(step, vectors.numpy(), power)) if in_kernel else _walk(step, vectors, power)
+    return walked.view(cam.shape).to(cam.dtype)
 
 
 def _walk(step: Transition, vectors: Vectors, power: int) -> Vectors:
@@ -248,7 +247,7 @@ def _power_coefficients(power: int) -> list[float]:
 
 
 @njit(cache=True, nogil=True)
-def _flow(weights, steps, padded, flow):
+def _flow(weights: np.ndarray, steps: np.ndarray, padded: np.ndarray, flow: np.ndarray):
     """flow (C,n) becomes sum_j weights_j (neighbour_j - pixel), for weights (G,4,n) and steps (G,4).
 
     padded (C,n+2*reach): the pixels and, at both ends, as many values as the longest step leads beyond them.
@@ -300,7 +299,7 @@ def walk_labels(
     """
     keys = [int(key) for key in keys]
     if cam.ndim != 3 or len(keys) != len(cam):
-        raise ValueError(f"cam is {tuple(cam.shape)} for {len(keys)} keys: give (P,H,W), one map a key")
+        raise ValueError(f"cam is {tuple(cam.shape)} for {len(keys)} keys: give (P,H,W), one map per key")
     if keys != sorted(set(keys)) or any(not 0 < key < IGNORE for key in keys):
         raise ValueError(f"keys must be ascending labels within 1..{IGNORE - 1}, not {keys}")
     height, width = cam.shape[1:]

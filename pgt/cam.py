@@ -8,7 +8,7 @@ is known to have, brought to its size, summed, and each class normalised.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,13 +16,28 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-if TYPE_CHECKING:
-    from net.cam_net import CAMNet
-    from net.network import Network
-
 MIN_SIDE = 32  # a shorter side is stretched to this before the network: deep pooling needs something to pool
 SHARE = 0.9999  # only the classes that carry this share of the weight are turned into maps
 _EPS = 1e-5
+
+
+class MapNet(Protocol):
+    """cam: images (N,3,H,W) uint8 -> logits (N,K), maps (N,K,h,w) before ReLU, or (N,P,h,w) of the class ids keys."""
+
+    @property
+    def device(self) -> torch.device: ...
+    def cam(self, img: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+
+class CAMNet(MapNet, Protocol):
+    """A network whose maps and logits are linear in its features (N,D,h,w); facts.head: "sigmoid" or "softmax"."""
+
+    facts: Any
+
+    def features(self, img: Tensor) -> Tensor: ...
+    def logits(self, features: Tensor) -> Tensor: ...
+    def maps(self, features: Tensor, keys: Tensor) -> Tensor: ...
+    def probabilities(self, logits: Tensor) -> Tensor: ...
 
 
 def quarter_size(size: Sequence[int]) -> tuple[int, int]:
@@ -34,8 +49,9 @@ def mirrored_batch(images: Sequence[np.ndarray], scale: float) -> Tensor:
     """B images (H,W,3) uint8 of one size -> (2B,3,h,w) uint8 at the scale (bicubic): the images, then their mirrors."""
     height, width = (max(MIN_SIDE, int(np.round(side * scale))) for side in images[0].shape[:2])
     if (height, width) != images[0].shape[:2]:
-        images = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images]
-    batch = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+        pictures = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images]
+        images = [np.asarray(picture) for picture in pictures]
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     return torch.cat([batch, batch.flip(-1)])
 
 
@@ -43,23 +59,6 @@ def unmirror(maps: Tensor) -> Tensor:
     """(2B,...,w), the second half seen in a mirror -> (B,...,w), both halves added."""
     plain, mirrored = maps.chunk(2)
     return plain + mirrored.flip(-1)
-
-
-@torch.inference_mode()
-def multi_scale_cam(net: CAMNet, image: np.ndarray, scales: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """image (H,W,3) uint8 RGB -> logits (K,), mean over scales and mirrors, and cam (K,h,w) >= 0 at a quarter size."""
-    size = quarter_size(image.shape)
-    logits, cam = 0, 0
-    for scale in scales:
-        logit, maps = net.cam(mirrored_batch([image], scale).to(net.device))
-        logits = logits + logit.mean(0) / len(scales)
-        cam = cam + interpolate(unmirror(maps.relu()), size, mode="bilinear", align_corners=False)[0]
-    return logits, cam
-
-
-def saliency_from_cam(weight: Tensor, cam: Tensor) -> Tensor:
-    """weight (K,) of the classes (as published, their probabilities), cam (K,h,w) >= 0 -> saliency (h,w) in [0,1]."""
-    return _normalise(torch.tensordot(weight, cam, 1))
 
 
 def class_power(net: CAMNet, power: float | None) -> float:
@@ -71,19 +70,14 @@ def class_power(net: CAMNet, power: float | None) -> float:
     return float(net.facts.head == "sigmoid") if power is None else power
 
 
-def _normalise(saliency: Tensor) -> Tensor:
-    return saliency / (saliency.max() + _EPS)
-
-
 @torch.inference_mode()
 def multi_scale_saliency(
     net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float], power: float = 1.0
 ) -> list[Tensor]:
     """B images (H,W,3) uint8 RGB of one size -> B saliency maps (h,w) in [0,1] at a quarter of their size.
 
-    Classes weigh by their probability to the power. Equal to saliency_from_cam of multi_scale_cam, without a map per
-    class: resizing is linear, so the classes are summed on the network's own grid, and those that weigh nothing are
-    left out.
+    Classes weigh by their probability to the power. As published, but without a map per class: resizing is linear, so
+    the classes are summed on the network's own grid, and those that weigh nothing are left out.
     """
     scales = sorted(scales, reverse=True)  # the largest takes the memory that serves the others
     features = [net.features(mirrored_batch(images, scale).to(net.device)) for scale in scales]
@@ -96,11 +90,11 @@ def multi_scale_saliency(
 def _saliency(net: CAMNet, features: Sequence[Tensor], weight: Tensor, size: tuple[int, int]) -> Tensor:
     """features: at each scale (2,D,h,w) of one image and its mirror; weight (K,) -> saliency of this size."""
     keys = relevant_classes(weight)
-    total = 0
+    total = torch.zeros((), device=weight.device)
     for f in features:
         saliency = unmirror(torch.einsum("nkhw,k->nhw", net.maps(f, keys).float().relu_(), weight[keys]))
         total = total + interpolate(saliency[None], size, mode="bilinear", align_corners=False)
-    return _normalise(total[0, 0])
+    return total[0, 0] / (total.max() + _EPS)
 
 
 def relevant_classes(weight: Tensor, share: float = SHARE) -> Tensor:
@@ -125,15 +119,17 @@ def normalised_maps(cam: Tensor) -> Tensor:
 def fuse_cams(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     """maps: (P,h,w) of the present classes at each scale and mirror (mirrored back), before or after ReLU -> (P,*size)
     in [0,1]: each brought to size (bilinear, corners not aligned), summed, normalised_maps."""
-    total = sum(interpolate(m[None].float(), tuple(size), mode="bilinear", align_corners=False)[0] for m in maps)
-    return normalised_maps(total)
+    resized = (interpolate(m[None].float(), tuple(size), mode="bilinear", align_corners=False)[0] for m in maps)
+    return normalised_maps(sum(resized, torch.zeros((), device=maps[0].device)))
 
 
 @torch.inference_mode()
-def present_class_cam(net: Network, image: np.ndarray, keys: Tensor, scales: Sequence[float], size=None) -> Tensor:
+def present_class_cam(
+    net: MapNet, image: np.ndarray, keys: Tensor, scales: Sequence[float], size: Sequence[int] | None = None
+) -> Tensor:
     """image (H,W,3) uint8 RGB, keys (P,) its foreground classes from 0, P > 0 -> (P,H,W) in [0,1], or of `size`.
 
-    net: a CAMNet, whose maps before ReLU are taken, or a SEAMNet, whose revised maps are. SEAM's inference.
+    net: its maps before ReLU are taken, for SEAM the revised ones. SEAM's inference.
     """
     maps = []
     for scale in scales:

@@ -3,8 +3,8 @@
 SEAM: Wang et al., Self-supervised Equivariant Attention Mechanism, CVPR 2020. HFPL: Jonnarth et al., High-fidelity
 Pseudo-labels for Boosting Weakly-Supervised Segmentation, WACV 2024 (arXiv 2304.02621).
 
-Needs nothing but torch: copy this one file into another project. To a network that gives `cam` (N,K,h,w) before ReLU,
-for images `rgb` in 0..1 and multi-hot labels `label` (N,K), the two losses of HFPL are added by
+Needs nothing but torch: a copy of this file alone lacks SEAMWeights, no more. To a network that gives `cam` (N,K,h,w)
+before ReLU, for images `rgb` in 0..1 and multi-hot labels `label` (N,K), the two losses of HFPL are added by
 
     loss = multilabel_soft_margin(cam.mean((2, 3)), label)
     loss = 0.8 * loss + 0.2 * multilabel_soft_margin(importance_sampling(cam), label)
@@ -18,24 +18,35 @@ All functions raise ValueError where shapes or settings do not fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
+if TYPE_CHECKING:
+    from pgt.seam_weights import SEAMWeights
+
 _EPS = 1e-5
 _REACH = 5  # sigmas of the Gaussian that FSL's window keeps: 1.2e-6 of its weight lies outside
 _TILE = 32  # columns that FSL compares with their window at a time
 
 
+def __getattr__(name: str) -> Any:
+    if name != "SEAMWeights":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pgt.seam_weights import SEAMWeights  # not at the top: a copy of this file alone does without
+
+    return SEAMWeights
+
+
 def multilabel_soft_margin(logits: Tensor, label: Tensor, pos_weight: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy: -mean(l log sigmoid(x) + (1 - l) log sigmoid(-x)) -> 0-d.
 
-    logits (N,K), or (N,K,n) for n pixels a class, which share their image's label; label (N,K) multi-hot; pos_weight
-    (K,) multiplies the terms of present classes.
+    logits (N,K), or (N,K,n) for n pixels per class, which share the label of their image; label (N,K) multi-hot;
+    pos_weight (K,) multiplies the terms of present classes.
     """
     _check_label(logits, label)
     logits, trailing = _float(logits), (1,) * (logits.ndim - 2)
@@ -108,7 +119,7 @@ def ecr_loss(cam: Tensor, cam_rv: Tensor, share: float = 0.2, channels: int | No
     """Equivariant cross regularisation: mean of the greatest `share` of an image's |max_onehot(cam) - cam_rv| -> 0-d.
 
     cam (N,C,h,w) in [0,1] of one view with its background, without gradient; cam_rv the same of the other view after
-    the pixel correlation module. channels: how many there are where both leave out some that are 0.
+    the pixel correlation module. channels: how many there are in all, where both leave out some that are 0.
     Source: SEAM, L_ECR, and its code for the share.
     """
     _check_alike(cam, cam_rv)
@@ -186,47 +197,31 @@ def feature_similarity_loss(
     return _FeatureSimilarity.apply(cam, image.clamp(0, 1), mu, sigma, max_dist, px, py)
 
 
-@dataclass(frozen=True)
-class SEAMWeights:
-    """What seam_loss adds to SEAM; 0 for isl_weight and for fsl_weight is SEAM alone. Defaults: HFPL on VOC.
-
-    isl_weight: share of ISL in the first view's classification loss, 0..1; isl_samples: pixels a class and image.
-    fsl_weight: factor of FSL (0.2 on COCO); fsl_mu, fsl_sigma: as in feature_similarity_loss.
-    """
-
-    isl_weight: float = 0.2
-    isl_samples: int = 10
-    fsl_weight: float = 1.0
-    fsl_mu: float = 2.5
-    fsl_sigma: float | None = 5.0
-
-    def __post_init__(self):
-        if not 0 <= self.isl_weight <= 1 or self.fsl_weight < 0:
-            weights = f"isl_weight={self.isl_weight}, fsl_weight={self.fsl_weight}"
-            raise ValueError(f"{weights}: isl_weight must be in 0..1, fsl_weight 0 or more.")
-
-
 def seam_loss(
     first: tuple[Tensor, Tensor, Tensor],
     second: tuple[Tensor, Tensor, Tensor],
     image: Tensor,
     label: Tensor,
-    weights: SEAMWeights = SEAMWeights(),
+    weights: SEAMWeights | None = None,
     generator: Generator | None = None,
-    sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    sizes: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> dict[str, Tensor]:
     """The loss of a training step of SEAM with ISL and FSL, and its parts.
 
     first, second: what the network gives for the images and for the same images made smaller (by 0.3 as published):
     cam and cam_rv (N,C,H,W) at the size of the view, and of the first the raw logits (N,C,h,w) that cam is made of.
-    image (N,3,any size) in 0..1, seen by FSL alone; label (N,K) multi-hot; generator draws ISL's pixels. With `sizes`,
-    (H,W) of each view, cam and cam_rv may come at the grid: the result is that of maps resized (bilinear,
-    align_corners=True), but only those of present classes are.
+    image (N,3,any size) in 0..1, seen by FSL alone; label (N,K) multi-hot; generator draws ISL's pixels.
+    sizes: (H,W) of each view, where cam and cam_rv come at the size of the network's grid. The maps of present classes
+    alone are then resized (bilinear, align_corners=True), which gives the same loss.
 
     Returns 0-d tensors: total = (cls1 + cls2) / 2 + (rvmin1 + rvmin2) / 2 + er + ecr1 + ecr2 + fsl_weight * fsl, its
     parts, and isl, which is within cls1. isl and fsl are absent where their weight is 0.
     Source: SEAM and HFPL; their published training step for details.
     """
+    if weights is None:
+        from pgt.seam_weights import SEAMWeights
+
+        weights = SEAMWeights()
     (cam1, cam_rv1, logits1), (cam2, cam_rv2, *_) = ([_float(tensor) for tensor in view] for view in (first, second))
     for maps in (cam1, cam2, logits1):
         _check_label(maps[:, 1:], label)
@@ -262,6 +257,18 @@ def seam_loss(
     return parts | {"total": total}
 
 
+def generalized_cross_entropy(logits: Tensor, label: Tensor, q: float, ignore: int) -> Tensor:
+    """Mean of (1 - p^q) / q over the pixels that are not `ignore`, p the probability of their label; 0 without pixels.
+
+    logits (N,C,H,W), label (N,H,W) int64. q towards 0 gives cross entropy; q 1 gives the mean absolute error, which
+    wrong labels trouble least.
+    Source: Zhang & Sabuncu, NeurIPS 2018, equation 6.
+    """
+    sure = label != ignore
+    log_p = -F.cross_entropy(logits, label, ignore_index=ignore, reduction="none")
+    return (((1 - (q * log_p).exp()) / q) * sure).sum() / sure.sum().clamp(min=1)
+
+
 def _present(label: Tensor) -> Tensor:
     """label (N,K) -> (N,1+P) channels: the background, then each image's present classes.
 
@@ -278,7 +285,7 @@ def _take(maps: Tensor, channels: Tensor) -> Tensor:
     return maps.flatten(0, 1).index_select(0, index.flatten()).unflatten(0, channels.shape)
 
 
-def _mean_resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _mean_resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Spatial mean (N,C) of _resize(maps, size), as a weighted mean of the maps (N,C,h,w)."""
     if tuple(maps.shape[2:]) == tuple(size):
         return maps.mean((2, 3))
@@ -293,7 +300,9 @@ class _FeatureSimilarity(torch.autograd.Function):
     """The gradient comes with the value, so that nothing the size of the pairs has to be kept for it."""
 
     @staticmethod
-    def forward(ctx, cam, image, mu, sigma, max_dist, px, py):
+    def forward(
+        ctx: Any, cam: Tensor, image: Tensor, mu: float, sigma: float | None, max_dist: float, px: float, py: float
+    ) -> Tensor:
         with torch.autocast(cam.device.type, enabled=False):
             weights = _pair_weights(image, mu, sigma, max_dist, px)
             value, gradient = _quadratic(cam, weights) if py == 2 else _power(cam, weights, py)
@@ -303,9 +312,9 @@ class _FeatureSimilarity(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, *(None,) * 6
+        return gradient * grad_outputs[0], *(None,) * 6
 
 
 def _pair_weights(
@@ -330,7 +339,7 @@ def _pair_weights(
                 near = torch.exp(squared / (-2 * sigma**2)) / (2 * math.pi * sigma**2)
             near *= (squared <= max_dist**2) * (1 if step else 0.5)
             upper, lower = image[:, :, : height - step, columns, None], image[:, :, step:, None, window]
-            distance = sum((upper[:, c] - lower[:, c]).abs_().pow_(px) for c in range(channels))
+            distance = sum(((upper[:, c] - lower[:, c]).abs_().pow_(px) for c in range(channels)), image.new_zeros(()))
             distance = distance.div_(channels).pow_(1 / px)
             odds = distance.neg_().add_(1 + _EPS).reciprocal_().mul_(1 + 2 * _EPS).sub_(1)  # (d + e) / (1 - d + e)
             unlike = odds.mul_(math.exp(mu)).square_().add_(1).reciprocal_()
@@ -372,7 +381,7 @@ def _float(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     same = tuple(maps.shape[2:]) == tuple(size)
     return maps if same else F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
 
@@ -390,6 +399,4 @@ def _check_alike(first: Tensor, second: Tensor) -> None:
 
 def _check_label(values: Tensor, label: Tensor) -> None:
     if label.ndim != 2 or not label.numel() or values.shape[:2] != label.shape:
-        raise ValueError(
-            f"label is {tuple(label.shape)} for predictions {tuple(values.shape)}: both start with (N,K), K classes."
-        )
+        raise ValueError(f"label is {tuple(label.shape)}, predictions {tuple(values.shape)}: both start with (N,K).")

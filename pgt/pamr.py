@@ -12,10 +12,11 @@ pamr() takes tensors, pamr_numpy() arrays (and needs no torch). The kernels do n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
+from numpy import ndarray as Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +29,10 @@ _RING = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0
 def pamr(image: Tensor, mask: Tensor, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER) -> Tensor:
     """Refine soft masks so that they follow the edges of their images.
 
-    image (N,3,h,w) and mask (N,C,hm,wm) are float tensors on one device, in any units; a mask of another size
-    is first resized to its image (bilinear, align_corners=True, as published). Returns (N,C,h,w) in the dtype
-    of the mask, each value within the range of its mask channel, without gradient. float32 tensors on the CPU
-    run in the compiled kernels, all others in plain torch; both agree to 1e-5. Memory: 8 * len(dilations)
-    floats a pixel.
+    image (N,3,h,w) and mask (N,C,hm,wm) are float tensors on one device, in any units; a mask of another size is first
+    resized to its image (bilinear, align_corners=True, as published). Returns (N,C,h,w) in the dtype of the mask, each
+    value within the range of its mask channel, without gradient. float32 tensors on the CPU run in the compiled
+    kernels, all others in plain torch; both agree to 1e-5. Memory: 8 * len(dilations) floats per pixel.
 
     ValueError: shapes that do not fit, no pixels, NaN or infinite values, dilations that are not positive
     integers, num_iter below 0, tensors that are not floating point or lie on two devices.
@@ -56,22 +56,20 @@ def pamr(image: Tensor, mask: Tensor, dilations: Sequence[int] = DILATIONS, num_
         return torch.from_numpy(np.stack([_refine(*pair, offsets, num_iter) for pair in pairs]))
 
 
-def pamr_numpy(
-    image: np.ndarray, mask: np.ndarray, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER
-) -> np.ndarray:
+def pamr_numpy(image: Array, mask: Array, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER) -> Array:
     """pamr() of one image (3,h,w) and masks (C,hm,wm), any real dtype, without torch -> (C,h,w) float32.
 
     ValueError and source: as pamr().
     """
     image, mask = np.asarray(image, np.float32), np.array(mask, np.float32)
     _check(image, mask, 3, dilations, num_iter)
-    _check_finite(np.isfinite(image).all() and np.isfinite(mask).all())
+    _check_finite(bool(np.isfinite(image).all() and np.isfinite(mask).all()))
     return _refine(image, mask, _offsets(dilations), num_iter)
 
 
 def refine_saliency(
-    image: np.ndarray, saliency: np.ndarray, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER
-) -> np.ndarray:
+    image: Array, saliency: Array, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER
+) -> Array:
     """A saliency map at the size of its image, refined by PAMR at a quarter of it: the pixel-wise WSOD label.
 
     image (H,W,3) uint8 RGB, saliency (h,w) >= 0 of any size -> (H,W) float32 in [0,1], scaled so that its
@@ -91,7 +89,7 @@ def refine_saliency(
     return _resize(refined / (refined.max() + np.float32(1e-5)), (height, width))[0]
 
 
-def _check(image, mask, ndim: int, dilations: Sequence[int], num_iter: int) -> None:
+def _check(image: Array | Tensor, mask: Array | Tensor, ndim: int, dilations: Sequence[int], num_iter: int) -> None:
     """Refuse shapes and settings that pamr() cannot work with; image and mask are arrays or tensors."""
     batch = "N," if ndim == 4 else ""
     if image.ndim != ndim or image.shape[-3] != 3:
@@ -112,25 +110,24 @@ def _check_finite(finite: bool) -> None:
         raise ValueError("image or mask holds NaN or infinite values: mend the step that made them")
 
 
-def _offsets(dilations: Sequence[int]) -> np.ndarray:
+def _offsets(dilations: Sequence[int]) -> Array:
     """(J,2) steps (dy, dx) from a pixel to its neighbours, J = 8 * len(dilations)."""
     return np.concatenate([d * np.array(_RING) for d in dilations])
 
 
 @njit(cache=True, nogil=True)
-def _bandwidth(first, second, num_neighbours):
+def _bandwidth(first: Any, second: Any, num_neighbours: int) -> Any:
     """1e-8 + 0.1 std of a pixel's surroundings, from sums of (neighbour - centre) and of its square.
 
-    The centre counts once for each dilation (9 values each); the std is unbiased. Differences to the centre
-    keep the one-pass formula well conditioned: those of the centre are 0, so first^2 / n is at most 8/9 of
-    second.
+    The centre counts once for each dilation (9 values each); the std is unbiased. Differences to the centre keep the
+    one-pass formula well conditioned: those of the centre are 0, so first^2 / n is at most 8/9 of second.
     """
     n = num_neighbours + num_neighbours // 8
     return 1e-8 + 0.1 * ((second - first * first / n) / (n - 1)) ** 0.5
 
 
 @njit(cache=True, nogil=True)
-def _affinity(padded, offsets, pad):
+def _affinity(padded: Array, offsets: Array, pad: int):
     """Logits (h,J,w) float32 of an image (3,h+2*pad,w+2*pad): the J*w values of a row lie together."""
     channels, height, width = padded.shape[0], padded.shape[1] - 2 * pad, padded.shape[2] - 2 * pad
     logits = np.zeros((height, len(offsets), width), np.float32)
@@ -157,7 +154,7 @@ def _affinity(padded, offsets, pad):
 
 
 @njit(cache=True, nogil=True)
-def _propagate(weights, total, padded, offsets, pad):
+def _propagate(weights: Array, total: Array, padded: Array, offsets: Array, pad: int):
     """One iteration: weights (h,J,w), their sum (h,w), mask (C,h+2*pad,w+2*pad) -> (C,h,w)."""
     height, _, width = weights.shape
     refined = np.zeros((len(padded), height, width), np.float32)
@@ -172,7 +169,7 @@ def _propagate(weights, total, padded, offsets, pad):
     return refined
 
 
-def _refine(image: np.ndarray, mask: np.ndarray, offsets: np.ndarray, num_iter: int) -> np.ndarray:
+def _refine(image: Array, mask: Array, offsets: Array, num_iter: int) -> Array:
     """pamr() of one image on the CPU, float32.
 
     The softmax needs no shift: the greatest logit of a pixel is above -32, as the least difference is at most
@@ -189,7 +186,7 @@ def _refine(image: np.ndarray, mask: np.ndarray, offsets: np.ndarray, num_iter: 
     return mask
 
 
-def _refine_torch(image: Tensor, mask: Tensor, offsets: np.ndarray, num_iter: int) -> Tensor:
+def _refine_torch(image: Tensor, mask: Tensor, offsets: Array, num_iter: int) -> Tensor:
     """pamr() on any device, in the dtype of the mask but never below float32; the same sums as _refine()."""
     import torch
     import torch.nn.functional as F
@@ -220,12 +217,12 @@ def _refine_torch(image: Tensor, mask: Tensor, offsets: np.ndarray, num_iter: in
     return refined.to(mask.dtype)
 
 
-def _pad_edge(planes: np.ndarray, pad: int) -> np.ndarray:
+def _pad_edge(planes: Array, pad: int) -> Array:
     """Replicate padding of (C,h,w). In C order: np.pad would keep Fortran order, another kernel signature."""
     return np.pad(np.ascontiguousarray(planes), ((0, 0), (pad, pad), (pad, pad)), mode="edge")
 
 
-def _resize(planes: np.ndarray, size: tuple[int, int], align_corners: bool = False) -> np.ndarray:
+def _resize(planes: Array, size: tuple[int, int], align_corners: bool = False) -> Array:
     """Bilinear (C,h,w) float32 -> (C,*size), the sampling of torch's interpolate (no antialiasing)."""
     for axis, new in ((1, size[0]), (2, size[1])):
         old = planes.shape[axis]

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import cv2
 import numpy as np
 from numba import njit
+from numpy import ndarray as Array
 
-# The colour space of the clustering: does OpenCV's 8-bit Lab / 255 stand for the picture, and does SLIC convert to Lab.
+# Colour space of the clustering: whether OpenCV's 8-bit Lab / 255 replaces the picture, whether SLIC converts to Lab.
 LAB_MODES = {
     "single": (True, False),  # OpenCV's Lab, no further conversion
     "published": (True, True),  # taken for RGB and converted again, as run_slic of generatePGT does
     "rgb": (False, True),  # RGB, one conversion, in the units of CIE Lab (L of 0..100)
 }
-ENGINES = ("numba", "skimage")
 ITERATIONS = 10  # scikit-image's max_num_iter
 MIN_SIZE, MAX_SIZE = 0.5, 3  # of a connected region, in mean superpixels
 
 
 def slic(
-    image: np.ndarray,
-    n_segments: int = 200,
-    compactness: float = 20,
-    lab: str = "single",
-    engine: str = "numba",
-    num_iter: int = ITERATIONS,
-) -> np.ndarray:
+    image: Array, n_segments: int = 200, compactness: float = 20, lab: str = "single", num_iter: int = ITERATIONS
+) -> Array:
     """Superpixels of an image (H, W, 3) uint8 RGB -> labels (H, W) int32, 0..n-1, every one in use and connected.
 
     n_segments: roughly how many; compactness: weight of position against colour, > 0.
-    lab: a key of LAB_MODES, the colour space.  engine: "numba", or "skimage" for scikit-image itself; same labels.
-    num_iter: rounds of k-means, 1 or more.
+    lab: a key of LAB_MODES, the colour space.  num_iter: rounds of k-means, 1 or more.
 
-    Raises ValueError for another image, no segments, a compactness of 0 or less, an unknown mode or engine.
+    Raises ValueError for another image, no segments, a compactness of 0 or less, an unknown mode.
     """
     image = np.ascontiguousarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image is {image.dtype} {image.shape}: give uint8 RGB of shape (H, W, 3)")
     if n_segments < 1 or num_iter < 1 or not compactness > 0:
         raise ValueError(f"n_segments {n_segments} and num_iter {num_iter} must be 1 or more, {compactness=} above 0")
-    if lab not in LAB_MODES or engine not in ENGINES:
-        raise ValueError(f"lab is {lab!r}, engine {engine!r}: give one of {tuple(LAB_MODES)} and of {ENGINES}")
-    labels = (_slic if engine == "numba" else _slic_skimage)(image, n_segments, compactness, num_iter, *LAB_MODES[lab])
-    return _renumber(labels)
+    if lab not in LAB_MODES:
+        raise ValueError(f"lab is {lab!r}: give one of {tuple(LAB_MODES)}")
+    return _renumber(_slic(image, n_segments, compactness, num_iter, *LAB_MODES[lab]))
 
 
-def superpixel_mean(saliency: np.ndarray, superpixel: np.ndarray) -> np.ndarray:
+def superpixel_mean(saliency: Array, superpixel: Array) -> Array:
     """Every pixel of a map (H, W) takes the mean of its superpixel -> (H, W) float64.
 
     superpixel: labels (H, W) >= 0, contiguous or not.  Raises ValueError if shapes differ or a label is negative.
@@ -60,7 +56,7 @@ def superpixel_mean(saliency: np.ndarray, superpixel: np.ndarray) -> np.ndarray:
     return (total / np.maximum(count, 1))[superpixel]
 
 
-def threshold_by_mean(saliency: np.ndarray, high: float = 1.2, low: float = 0.7) -> np.ndarray:
+def threshold_by_mean(saliency: Array, high: float = 1.2, low: float = 0.7) -> Array:
     """Grey map (H, W) uint8: values above high * mean become 255, then those below low * mean 0; the rest stays.
 
     The mean is that of the map as it comes in.  (run_slic of generatePGT; MFNet's second stage uses 1.5 and 0.8.)
@@ -74,31 +70,20 @@ def threshold_by_mean(saliency: np.ndarray, high: float = 1.2, low: float = 0.7)
     return np.where(raised < low * mean, np.uint8(0), raised)
 
 
-def _renumber(labels: np.ndarray) -> np.ndarray:
+def _renumber(labels: Array) -> Array:
     """Labels in use become 0..n-1 in their order."""
     used = np.bincount(labels.reshape(-1)) > 0
     return (np.cumsum(used, dtype=np.int32) - np.int32(1))[labels]
 
 
-def _opencv_lab(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+# ---- scikit-image's arithmetic, operation by operation, so that the labels are the same ----
 
 
-def _slic_skimage(image, n_segments, compactness, num_iter, opencv_lab, to_lab):
-    from skimage.segmentation import slic as skimage_slic
-
-    picture = _opencv_lab(image).astype(np.float64) / 255 if opencv_lab else image
-    return skimage_slic(picture, n_segments, compactness, max_num_iter=num_iter, convert2lab=to_lab)
-
-
-# ---- the same arithmetic, operation by operation, so that the labels are the same ----
-
-
-def _slic(image, n_segments, compactness, num_iter, opencv_lab, to_lab):
+def _slic(image: Array, n_segments: int, compactness: float, num_iter: int, opencv_lab: bool, to_lab: bool) -> Array:
     height, width = image.shape[:2]
     level = np.arange(256, dtype=np.float64)
     if opencv_lab:
-        image, level = _opencv_lab(image), level / 255
+        image, level = cv2.cvtColor(image, cv2.COLOR_RGB2LAB), level / 255
     else:
         level = level * (1 / 255)
     colour = _lab(image, _stretch(level, image)) if to_lab else _stretch(level, image)[image]
@@ -114,7 +99,7 @@ def _slic(image, n_segments, compactness, num_iter, opencv_lab, to_lab):
     return _connect(labels, int(MIN_SIZE * size), int(MAX_SIZE * size))
 
 
-def _stretch(level: np.ndarray, image: np.ndarray) -> np.ndarray:
+def _stretch(level: Array, image: Array) -> Array:
     """Grey levels stretched so that the least value of the image is 0 and its largest 1."""
     least, largest = level[image.min()], level[image.max()]
     level = level - least
@@ -127,7 +112,7 @@ _XYZ_FROM_RGB = np.array(
 _WHITE = np.array([0.95047, 1.0, 1.08883])  # D65, 2 degrees
 
 
-def _lab(image: np.ndarray, level: np.ndarray) -> np.ndarray:
+def _lab(image: Array, level: Array) -> Array:
     """CIE Lab (H, W, 3) float64 of an 8-bit image whose grey levels stand for the sRGB values `level` (256,)."""
     linear = np.where(level > 0.04045, np.power((np.maximum(level, 0) + 0.055) / 1.055, 2.4), level / 12.92)
     xyz = (linear[image] @ _XYZ_FROM_RGB.T) / _WHITE
@@ -138,7 +123,7 @@ def _lab(image: np.ndarray, level: np.ndarray) -> np.ndarray:
     return np.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], axis=-1)
 
 
-def _grid(height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _grid(height: int, width: int, count: int) -> tuple[Array, Array]:
     """First point (2,) and step (2,) along y and x of a regular grid of about `count` points."""
     if height * width <= count:
         return np.zeros(2, int), np.ones(2, int)
@@ -150,15 +135,12 @@ def _grid(height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return (step // 2).astype(int), np.round(step).astype(int)
 
 
-def _kernel(function):
-    return njit(cache=True, nogil=True, error_model="numpy")(function)
-
-
+_kernel = partial(njit, cache=True, nogil=True, error_model="numpy")
 TILE_ROWS, TILE_COLUMNS = 8, 16  # pixels that share one bound on the distance
 
 
 @_kernel
-def _cluster(planes, centre, reach, weight, num_iter):
+def _cluster(planes: Array, centre: Array, reach: Array, weight: float, num_iter: int):
     """k-means: planes (3, H, W) scaled colours, centre (K, 5) of y, x, colours -> nearest centre (H, W).
 
     A pixel goes to the nearest of the centres within reach, the first of them at equal distance.  scikit-image measures
@@ -181,7 +163,9 @@ def _cluster(planes, centre, reach, weight, num_iter):
 
 
 @_kernel
-def _gather(planes, centre, reach, weight, k, bound, nearest, distance):
+def _gather(
+    planes: Array, centre: Array, reach: Array, weight: float, k: Any, bound: Array, nearest: Array, distance: Array
+):
     """Centre k takes the pixels within reach that are nearer to it, tile by tile."""
     top, bottom = _window(centre[0], reach[0], nearest.shape[0])
     left, right = _window(centre[1], reach[1], nearest.shape[1])
@@ -199,23 +183,23 @@ def _gather(planes, centre, reach, weight, k, bound, nearest, distance):
 
 
 @_kernel
-def _window(middle, reach, size):
+def _window(middle: float, reach: int, size: int):
     return int(max(middle - reach, 0)), int(min(middle + reach + 1, size))
 
 
 @_kernel
-def _gap(middle, tile, size):
+def _gap(middle: float, tile: int, size: int):
     """Distance along one axis from a centre to the nearest pixel of a tile."""
     return max(tile * size - middle, middle - (tile * size + size - 1), 0.0)
 
 
 @_kernel
-def _too_far(dy, dx, weight, bound):
+def _too_far(dy: float, dx: float, weight: float, bound: float):
     return (dy * dy + dx * dx) * weight > bound
 
 
 @_kernel
-def _way(before, after, weight):
+def _way(before: Array, after: Array, weight: float):
     """How far each centre has moved, in the metric of the distance."""
     way = np.zeros(len(before))
     for k in range(len(before)):
@@ -225,7 +209,7 @@ def _way(before, after, weight):
 
 
 @_kernel
-def _bound(nearest, distance, way, reach, weight, bound):
+def _bound(nearest: Array, distance: Array, way: Array, reach: Array, weight: float, bound: Array):
     """The largest distance that a pixel of each tile can have to its centre of the last round: triangle inequality."""
     height, width = nearest.shape
     for tile in range(bound.shape[0]):
@@ -241,7 +225,9 @@ def _bound(nearest, distance, way, reach, weight, bound):
 
 
 @_kernel
-def _assign(planes, y, start, stop, centre, weight, k, nearest, distance):
+def _assign(
+    planes: Array, y: int, start: int, stop: int, centre: Array, weight: float, k: Any, nearest: Array, distance: Array
+):
     """Centre k takes the pixels start..stop-1 of row y that are nearer to it."""
     colour0, colour1, colour2 = planes[0, y, start:stop], planes[1, y, start:stop], planes[2, y, start:stop]
     label, least = nearest[y, start:stop], distance[y, start:stop]
@@ -257,7 +243,7 @@ def _assign(planes, y, start, stop, centre, weight, k, nearest, distance):
 
 
 @_kernel
-def _move(planes, nearest, centre):
+def _move(planes: Array, nearest: Array, centre: Array):
     """Centres go to the mean of their pixels, which are added in raster order as scikit-image does."""
     count = np.zeros(centre.shape[0])
     centre[:] = 0
@@ -276,7 +262,7 @@ def _move(planes, nearest, centre):
 
 
 @_kernel
-def _connect(labels, min_size, max_size):
+def _connect(labels: Array, min_size: int, max_size: int):
     """Connected regions of equal label get labels 0, 1, ... in raster order; those below min_size join a neighbour.
 
     A region is cut off at max_size pixels.
@@ -299,7 +285,7 @@ def _connect(labels, min_size, max_size):
 
 
 @_kernel
-def _flood(labels, region, y, x, own, max_size, queue):
+def _flood(labels: Array, region: Array, y: int, x: int, own: int, max_size: int, queue: Array):
     """Breadth-first: numbers the region of (y, x) with `own` -> (its size, the last other region seen beside it)."""
     height, width = labels.shape
     region[y, x] = own

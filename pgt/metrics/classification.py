@@ -6,7 +6,8 @@ import numpy as np
 
 
 class ClassScores:
-    """top1 (share of images whose likeliest class is theirs) of images with one class each, map of others."""
+    """top1, the share of images whose likeliest class is theirs, or for images of several classes map (mean average
+    precision)."""
 
     def __init__(self, single_label: bool):
         self.single_label = single_label

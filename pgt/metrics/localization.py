@@ -78,7 +78,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def largest_boxes(levels):
+def largest_boxes(levels: np.ndarray) -> np.ndarray:
     """levels (H,W) uint8 -> (256,4) int64: x0, y0, x1, y1 (last pixel included) of the largest 8-connected part of
     levels >= 0, 1, ..., 255; -1 where there is none.
 

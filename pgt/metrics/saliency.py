@@ -17,10 +17,12 @@ give F, E, precision and recall at all 256 thresholds. Only the S-measure (four 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numba import njit
+from numpy import ndarray as Array
 
 BETA2 = 0.3
 LEVELS = 256
@@ -44,10 +46,10 @@ class SaliencyScores:
     weighted_f: float
     s_measure: float
     adp_e: float
-    precision: np.ndarray
-    recall: np.ndarray
-    f: np.ndarray
-    e: np.ndarray
+    precision: Array
+    recall: Array
+    f: Array
+    e: Array
 
     @property
     def mean_f(self) -> float:
@@ -75,9 +77,9 @@ class SaliencyMetrics:
     def __init__(self, normalize: bool = True):
         self.normalize = normalize
         self.n = 0
-        self._sums = dict.fromkeys(MEANS + CURVES, 0.0)
+        self._sums: dict[str, Any] = dict.fromkeys(MEANS + CURVES, 0.0)
 
-    def step(self, pred: np.ndarray, gt: np.ndarray, name: str = "") -> None:
+    def step(self, pred: Array, gt: Array, name: str = "") -> None:
         """Add an image; arguments and errors are those of `saliency_scores`."""
         self.add(saliency_scores(pred, gt, self.normalize, name))
 
@@ -93,7 +95,7 @@ class SaliencyMetrics:
         self.n += other.n
         self._sums = {key: total + other._sums[key] for key, total in self._sums.items()}
 
-    def get_results(self) -> dict[str, float | np.ndarray]:
+    def get_results(self) -> dict[str, float | Array]:
         """Values of the data set: scores and curves averaged over the images.
 
         mean_f, max_f, mean_e and max_e are taken from the averaged curve, as PySODMetrics' reports do:
@@ -113,7 +115,7 @@ class SaliencyMetrics:
         }
 
 
-def saliency_scores(pred: np.ndarray, gt: np.ndarray, normalize: bool = True, name: str = "") -> SaliencyScores:
+def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = "") -> SaliencyScores:
     """Scores of a prediction against its mask.
 
     pred (H, W): float32 or float64 in [0, 1], or uint8, which is divided by 255. normalize then stretches it
@@ -123,16 +125,13 @@ def saliency_scores(pred: np.ndarray, gt: np.ndarray, normalize: bool = True, na
     name: kept in the result, to find the image again.
 
     Conventions, all as in PySODMetrics:
-    - A pixel is found at threshold t if floor(255 pred) >= t; at the adaptive threshold, twice the mean but
-      at most 1, if pred >= it. So a map of zeros finds every pixel there. float32 maps get their levels in
-      float32.
+    - A pixel is found at threshold t if floor(255 pred) >= t; at the adaptive threshold, twice the mean but at most 1,
+      if pred >= it. So a map of zeros finds every pixel there. float32 maps get their levels in float32.
     - Precision is 0 if nothing is found, recall is 0 if there is no foreground, F is 0 if either is.
-    - No foreground: all F and the weighted F are 0 whatever the prediction, the S-measure is 1 - mean, the
-      E-measure counts the pixels not found. No background: the S-measure is the mean, the E-measure counts
-      the pixels found.
-    - A block of the S-measure in which both pred and gt are flat scores 1 (be they equal or not), and 0 if
-      only one is flat. A flat pred other than 0 and 1 is taken for flat only if its mean happens to round to
-      its value.
+    - No foreground: all F and the weighted F are 0 whatever the prediction, the S-measure is 1 - mean, the E-measure
+      counts the pixels not found. No background: the S-measure is the mean, the E-measure counts the pixels found.
+    - A block of the S-measure in which both pred and gt are flat scores 1 (be they equal or not), and 0 if only one is
+      flat. A flat pred other than 0 and 1 is taken for flat only if its mean happens to round to its value.
     Departures:
     - With the centre of the foreground in the last row or column, blocks of the S-measure are empty, and
       PySODMetrics gives NaN; here they count nothing, as their area says.
@@ -170,8 +169,8 @@ def saliency_scores(pred: np.ndarray, gt: np.ndarray, normalize: bool = True, na
     )
 
 
-def _validate(pred: np.ndarray, gt: np.ndarray) -> None:
-    if not (isinstance(pred, np.ndarray) and isinstance(gt, np.ndarray)):
+def _validate(pred: Array, gt: Array) -> None:
+    if not (isinstance(pred, Array) and isinstance(gt, Array)):
         raise ValueError(f"pred and gt must be numpy arrays, not {type(pred).__name__} and {type(gt).__name__}.")
     if pred.ndim != 2 or pred.shape != gt.shape or pred.size == 0:
         shapes = f"{pred.shape} and {gt.shape}"
@@ -184,7 +183,7 @@ def _validate(pred: np.ndarray, gt: np.ndarray) -> None:
         raise ValueError(f"a float pred must lie in [0, 1], got {pred.min()} to {pred.max()}; scale or clip it.")
 
 
-def _normalise(pred: np.ndarray, normalize: bool) -> tuple[np.ndarray, np.ndarray]:
+def _normalise(pred: Array, normalize: bool) -> tuple[Array, Array]:
     """Prediction in [0, 1] and its uint8 levels."""
     if pred.dtype == np.uint8:  # only 256 values: work on those, and look the pixels up
         values, levels = _normalise(np.arange(LEVELS).clip(pred.min(), pred.max()) / 255, normalize)
@@ -196,7 +195,7 @@ def _normalise(pred: np.ndarray, normalize: bool) -> tuple[np.ndarray, np.ndarra
 
 
 @njit(cache=True, nogil=True)
-def _tally(pred, levels, gt, threshold):
+def _tally(pred: Array, levels: Array, gt: Array, threshold: float):
     """Counts of the background [0] and of the foreground [1].
 
     Returns hist int64 (2, 256), of the levels, and found int64 (2,), pixels with pred >= threshold.
@@ -211,7 +210,7 @@ def _tally(pred, levels, gt, threshold):
     return hist, found
 
 
-def _precision_recall_f(tp, fp, num_fg: int):
+def _precision_recall_f(tp: Any, fp: Any, num_fg: int) -> tuple[Any, Any, Any]:
     """Precision, recall and F of counts (scalars or arrays); 0/0 is 0."""
     precision = tp / np.maximum(tp + fp, 1)
     recall = tp / max(num_fg, 1)
@@ -219,7 +218,7 @@ def _precision_recall_f(tp, fp, num_fg: int):
     return precision, recall, (1 + BETA2) * precision * recall / np.where(weighted == 0, 1, weighted)
 
 
-def _e_measure(tp, fp, num_fg: int, num_bg: int):
+def _e_measure(tp: Any, fp: Any, num_fg: int, num_bg: int) -> Any:
     """E-measure of binary maps, from their counts (scalars or arrays)."""
     size = num_fg + num_bg
     found = tp + fp
@@ -234,13 +233,13 @@ def _e_measure(tp, fp, num_fg: int, num_bg: int):
     return aligned / (size - 1 + EPS)
 
 
-def _alignment(a, b):
+def _alignment(a: Any, b: float) -> Any:
     """Enhanced alignment of two values less their means, in [0, 1]."""
     return (2 * a * b / (a * a + b * b + EPS) + 1) ** 2 / 4
 
 
 @njit(cache=True, nogil=True)
-def _moments(pred, gt):
+def _moments(pred: Array, gt: Array):
     """(mean, standard deviation of n - 1) of pred in the background, and in the foreground; 0 where empty."""
     h, w = gt.shape
     num_fg, fg, bg = 0, 0.0, 0.0
@@ -269,7 +268,7 @@ def _object_score(mean: float, std: float) -> float:
     return 2 * mean / (mean * mean + 1 + std + EPS)
 
 
-def _region_score(pred: np.ndarray, gt: np.ndarray) -> float:
+def _region_score(pred: Array, gt: Array) -> float:
     """Region part of the S-measure: SSIM of the four blocks around the foreground's centre, by area."""
     rows, cols = np.count_nonzero(gt, axis=1), np.count_nonzero(gt, axis=0)
     cy, cx = (round(int(count @ np.arange(count.size)) / int(count.sum())) + 1 for count in (rows, cols))
@@ -277,7 +276,7 @@ def _region_score(pred: np.ndarray, gt: np.ndarray) -> float:
     return sum(_ssim(pred[b], gt[b]) * gt[b].size for b in blocks if gt[b].size) / gt.size
 
 
-def _ssim(pred: np.ndarray, gt: np.ndarray) -> float:
+def _ssim(pred: Array, gt: Array) -> float:
     # Exact comparisons with 0 decide between 0 and 1 in flat blocks: the mean must round as numpy's does.
     x, y = pred.mean(), gt.mean()
     dx, dy = np.subtract(pred, x, dtype=np.float64), gt - y
@@ -296,12 +295,11 @@ _GAUSS /= _GAUSS.sum()
 _IMPORTANCE = 2 - np.exp(np.log(0.5) / 5 * np.sqrt(np.arange(265**2 + 1)))
 
 
-def _weighted_f(pred: np.ndarray, gt: np.ndarray) -> float:
+def _weighted_f(pred: Array, gt: Array) -> float:
     """Weighted F for a float64 pred and a gt with foreground.
 
-    Foreground: an error counts no more than the average error around it, for which pixels outside take the
-    error of their nearest foreground pixel. Background: the farther away, the more an error counts, up to
-    twice.
+    Foreground: an error counts no more than the average error around it, for which pixels outside take the error of
+    their nearest foreground pixel. Background: the farther away, the more an error counts, up to twice.
     """
     error, false_pos = _spread_errors(pred, gt, _IMPORTANCE)
     around = cv2.sepFilter2D(error, cv2.CV_64F, _GAUSS, _GAUSS, borderType=cv2.BORDER_CONSTANT)
@@ -313,7 +311,7 @@ def _weighted_f(pred: np.ndarray, gt: np.ndarray) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _spread_errors(pred, gt, importance):
+def _spread_errors(pred: Array, gt: Array, importance: Array):
     """Errors of the foreground, spread over the background, and the weighted sum of the background's own.
 
     pred: float64 (H, W); gt: bool (H, W) with foreground; importance: weights by squared distance, the last
@@ -337,7 +335,7 @@ def _spread_errors(pred, gt, importance):
 
 
 @njit(cache=True, nogil=True)
-def _nearest_row(gt):
+def _nearest_row(gt: Array):
     """(H, W) row of the nearest foreground pixel of the column, the upper one of two; -1 in empty columns."""
     h, w = gt.shape
     row = np.empty((h, w), np.int32)
@@ -357,7 +355,7 @@ def _nearest_row(gt):
 
 
 @njit(cache=True, nogil=True)
-def _nearest_column(row, y, height, hull, column, distance2):
+def _nearest_column(row: Array, y: int, height: Array, hull: Array, column: Array, distance2: Array):
     """For each pixel of row y: column of its nearest foreground pixel, and squared distance to it.
 
     row: (W,) row of the nearest foreground pixel in each column, -1 for none. height, hull: scratch (W,).
@@ -386,7 +384,7 @@ def _nearest_column(row, y, height, hull, column, distance2):
 
 
 @njit(cache=True, nogil=True)
-def _is_hidden(a, b, c, height):
+def _is_hidden(a: int, b: int, c: int, height: Array):
     """Whether the parabola of column b is nowhere lowest beside those of a < b and c > b."""
     ab, bc = b - a, c - b
     return (ab + bc) * height[b] - bc * height[a] - ab * height[c] > ab * bc * (ab + bc)

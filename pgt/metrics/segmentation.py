@@ -17,6 +17,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numba import njit
+from numpy import ndarray as Array
 
 THRESHOLDS = np.arange(60) / 100  # of the published sweeps (SEAM, HFPL)
 BOUND_TH = 0.008  # of the diagonal: DAVIS, Perazzi et al., CVPR 2016
@@ -43,10 +44,10 @@ class _Counts:
     def _key(self) -> tuple:
         return type(self).__name__, self.num_classes, self.ignore
 
-    def _labels(self, name: str, values: np.ndarray) -> np.ndarray:
+    def _labels(self, name: str, values: Array) -> Array:
         """(H,W) labels of this space -> uint16, so that one compiled kernel serves all."""
-        if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "uib" or not values.size:
-            got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        if not isinstance(values, Array) or values.ndim != 2 or values.dtype.kind not in "uib" or not values.size:
+            got = f"{values.dtype} {values.shape}" if isinstance(values, Array) else type(values).__name__
             raise ValueError(f"{name} must be a label map, (H,W) integers, not empty; got {got}.")
         outside = (values != self.ignore) & ((values >= self.num_classes) | (values < 0))
         if outside.any():
@@ -54,7 +55,7 @@ class _Counts:
             raise ValueError(f"{name} holds {values[outside][0]}, outside {space}; check the data set it is read as.")
         return np.ascontiguousarray(values, np.uint16)
 
-    def _pair(self, pred: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pair(self, pred: Array, gt: Array) -> tuple[Array, Array]:
         pred, gt = self._labels("pred", pred), self._labels("gt", gt)
         if pred.shape != gt.shape:
             raise ValueError(f"pred is {pred.shape} and gt {gt.shape} (H,W); resize pred to gt.")
@@ -70,13 +71,13 @@ class Confusion(_Counts):
         super().__init__(num_classes, ignore)
         self.matrix = np.zeros((num_classes, num_classes + 1), np.int64)
 
-    def step(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def step(self, pred: Array, gt: Array) -> None:
         """Add an image. Raises ValueError for maps of two sizes, no integers, or values that are no class."""
         pairs = np.zeros((self.num_classes + 1,) * 2, np.int64)
         _count_pairs(*self._pair(pred, gt), pairs)
         self.matrix += pairs[:-1]
 
-    def get_results(self) -> dict[str, float | np.ndarray]:
+    def get_results(self) -> dict[str, float | Array]:
         """All in [0,1]. miou: mean over the classes that occur in masks or predictions; miou_absent_0: over all, with 0
         for those that occur in neither, as published evaluation scripts have it; pixel_accuracy; iou (C,), NaN for
         classes that occur in neither. Raises ValueError where no pixel has been counted.
@@ -84,14 +85,11 @@ class Confusion(_Counts):
         if not self.matrix.any():
             raise ValueError("no pixel has been counted; call step(pred, gt) before get_results().")
         iou = _iou(self.matrix)
-        accuracy = np.trace(self.matrix) / self.matrix.sum()
-        return {"miou": np.nanmean(iou), "miou_absent_0": np.nansum(iou) / iou.size} | {
-            "pixel_accuracy": accuracy,
-            "iou": iou,
-        }
+        means = {"miou": np.nanmean(iou), "miou_absent_0": np.nansum(iou) / iou.size}
+        return means | {"pixel_accuracy": np.trace(self.matrix) / self.matrix.sum(), "iou": iou}
 
 
-def _iou(matrix: np.ndarray) -> np.ndarray:
+def _iou(matrix: Array) -> Array:
     """matrix (..., C, C+1) -> (..., C), NaN where a class is nowhere."""
     matched = np.diagonal(matrix, axis1=-2, axis2=-1)
     union = matrix.sum(axis=-1) + matrix[..., :-1].sum(axis=-2) - matched
@@ -99,7 +97,7 @@ def _iou(matrix: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _count_pairs(pred, gt, pairs):
+def _count_pairs(pred: Array, gt: Array, pairs: Array):
     """pairs (C+1, C+1): void, which is above the classes, counts in the last row and column."""
     void = pairs.shape[0] - 1
     for y in range(gt.shape[0]):
@@ -119,7 +117,7 @@ class ThresholdSweep(_Counts):
 
     _names = ("counts",)
 
-    def __init__(self, num_classes: int, ignore: int = 255, thresholds: np.ndarray = THRESHOLDS):
+    def __init__(self, num_classes: int, ignore: int = 255, thresholds: Array = THRESHOLDS):
         super().__init__(num_classes, ignore)
         self.thresholds = np.asarray(thresholds, np.float32)
         if self.thresholds.ndim != 1 or not self.thresholds.size or not (np.diff(self.thresholds) > 0).all():
@@ -129,7 +127,7 @@ class ThresholdSweep(_Counts):
     def _key(self) -> tuple:
         return *super()._key(), *self.thresholds.tolist()
 
-    def step(self, keys: np.ndarray, scores: np.ndarray, gt: np.ndarray) -> None:
+    def step(self, keys: Array, scores: Array, gt: Array) -> None:
         """Add an image: keys (P,) classes in 1..C-1, ascending; scores (P,H,W) finite, P may be 0; gt (H,W)."""
         gt, scores = self._labels("gt", gt), np.ascontiguousarray(scores, np.float32)
         keys = np.asarray(keys, np.int64).reshape(-1)
@@ -148,13 +146,13 @@ class ThresholdSweep(_Counts):
         confusion.matrix[:] = self._matrices()[index]
         return confusion
 
-    def _matrices(self) -> np.ndarray:
+    def _matrices(self) -> Array:
         """(T, C, C+1)"""
         above = self.counts[..., :0:-1].cumsum(axis=-1)[..., ::-1].transpose(2, 0, 1).copy()
         above[..., 0] += self.counts.sum(axis=(1, 2)) - above.sum(axis=-1)
         return np.pad(above, ((0, 0), (0, 0), (0, 1)))
 
-    def get_results(self) -> dict[str, float | np.ndarray]:
+    def get_results(self) -> dict[str, float | Array]:
         """thresholds, miou, miou_absent_0 (T,), see Confusion.get_results; best_threshold, the lowest with the best
         miou_absent_0 (its denominator is the same at all thresholds), and best: Confusion's results there."""
         if not self.counts.any():
@@ -163,14 +161,12 @@ class ThresholdSweep(_Counts):
         absent_0 = np.nansum(iou, axis=1) / self.num_classes
         best = int(absent_0.argmax())
         thresholds = np.array([float(str(t)) for t in self.thresholds])  # 0.01, not 0.00999999977
-        return {"thresholds": thresholds, "miou": np.nanmean(iou, axis=1), "miou_absent_0": absent_0} | {
-            "best_threshold": float(thresholds[best]),
-            "best": self.confusion(best).get_results(),
-        }
+        curves = {"thresholds": thresholds, "miou": np.nanmean(iou, axis=1), "miou_absent_0": absent_0}
+        return curves | {"best_threshold": float(thresholds[best]), "best": self.confusion(best).get_results()}
 
 
 @njit(cache=True, nogil=True)
-def _count_winners(scores, gt, thresholds, pairs):
+def _count_winners(scores: Array, gt: Array, thresholds: Array, pairs: Array):
     """Whether all scores are finite. pairs (C+1, P+1, T+1): the last row is void; the last winner stands for none."""
     void = pairs.shape[0] - 1
     last = thresholds.size - 1
@@ -220,7 +216,7 @@ class ContourF(_Counts):
     def _key(self) -> tuple:
         return *super()._key(), self.void, self.bound_th
 
-    def step(self, pred: np.ndarray, gt: np.ndarray) -> None:
+    def step(self, pred: Array, gt: Array) -> None:
         """Add an image. Raises ValueError as Confusion.step does."""
         pred, gt = self._pair(pred, gt)
         void = gt == self.ignore
@@ -233,7 +229,7 @@ class ContourF(_Counts):
             bits[group] = np.uint64(1) << np.arange(group.size, dtype=np.uint64)
             self.counts[:, group] += _match_contours(pred, gt, bits, offsets)[:, : group.size]
 
-    def get_results(self) -> dict[str, float | np.ndarray]:
+    def get_results(self) -> dict[str, float | Array]:
         """All in [0,1]. f (C,), NaN for the background and for classes without contours; mean_f over the classes with
         contours; mean_f_absent_1 over all but the background, with 1 for those without, as published."""
         found, num_pred, hit, num_gt = self.counts.astype(float)
@@ -245,7 +241,7 @@ class ContourF(_Counts):
         return {"mean_f": mean, "mean_f_absent_1": f[1:].mean(), "f": np.where(absent, np.nan, f)}
 
 
-def fill_void(void: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
+def fill_void(void: Array, *maps: Array) -> list[Array]:
     """Maps (H,W) with the pixels of void (bool) taking the value of a nearest pixel that is not (up to the 5x5 distance
     transform of OpenCV, exact within 2 %). Maps that are all void become 0."""
     if void.all():
@@ -253,7 +249,7 @@ def fill_void(void: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
     args = (cv2.DIST_L2, cv2.DIST_MASK_5)
     _, nearest = cv2.distanceTransformWithLabels(void.astype(np.uint8), *args, labelType=cv2.DIST_LABEL_PIXEL)
     # OpenCV numbers the pixels that are not void 1, 2, ... by rows
-    source = np.flatnonzero(~void)[nearest[void] - 1]
+    source = np.flatnonzero(~void)[np.asarray(nearest, np.int32)[void] - 1]
     filled = [values.copy() for values in maps]
     for values in filled:
         values[void] = values.reshape(-1)[source]
@@ -261,7 +257,7 @@ def fill_void(void: np.ndarray, *maps: np.ndarray) -> list[np.ndarray]:
 
 
 @lru_cache(maxsize=64)
-def _disk(radius: int) -> np.ndarray:
+def _disk(radius: int) -> Array:
     """(2, N) y and x of the pixels within radius of the origin, nearest first: where a match is likely."""
     yx = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
     distance2 = (yx**2).sum(axis=0)
@@ -269,23 +265,25 @@ def _disk(radius: int) -> np.ndarray:
     return yx[:, order[distance2[order] <= radius * radius]]
 
 
-def _match_contours(pred: np.ndarray, gt: np.ndarray, bits: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Counts (4, 64), of the classes that bits, an integer a label, gives a bit each."""
+def _match_contours(pred: Array, gt: Array, bits: Array, offsets: Array) -> Array:
+    """Counts (4, 64), of the classes that bits, one integer per label, gives a bit each."""
     pad = offsets.max()
     shape = np.add(gt.shape, 2 * pad)
     # np.zeros and np.empty of numpy, not of a kernel: memory that no contour comes near is then never touched
-    maps = [np.zeros(shape, np.uint64) for _ in range(2)]
-    where = [np.empty(gt.size, np.int64) for _ in range(2)]
-    found = [w[: _draw_contours(m, bits, pad, b, w)] for m, b, w in zip((pred, gt), maps, where, strict=True)]
+    of_pred, of_gt = (np.zeros(shape, np.uint64) for _ in range(2))
+    where = np.empty((2, gt.size), np.int64)
+    found = [
+        w[: _draw_contours(m, bits, pad, b, w)] for m, b, w in zip((pred, gt), (of_pred, of_gt), where, strict=True)
+    ]
     steps = offsets[0] * shape[1] + offsets[1]
     counts = np.zeros((4, _GROUP), np.int64)
-    _count_matches(*maps, found[0], steps, counts[:2])
-    _count_matches(*maps[::-1], found[1], steps, counts[2:])
+    _count_matches(of_pred, of_gt, found[0], steps, counts[:2])
+    _count_matches(of_gt, of_pred, found[1], steps, counts[2:])
     return counts
 
 
 @njit(cache=True, nogil=True)
-def _draw_contours(label, bits, pad, out, where):
+def _draw_contours(label: Array, bits: Array, pad: int, out: Array, where: Array):
     """Sets in out (H+2pad, W+2pad) the bits of the classes whose contour a pixel is on; the label map goes on beyond
     its edges as it is there. Returns how many such pixels there are; where: their indices in out.ravel()."""
     h, w = label.shape
@@ -306,7 +304,7 @@ def _draw_contours(label, bits, pad, out, where):
 
 
 @njit(cache=True, nogil=True)
-def _count_matches(mine, other, where, steps, counts):
+def _count_matches(mine: Array, other: Array, where: Array, steps: Array, counts: Array):
     """counts[0]: my contour pixels by class that have one of the other's within the steps; counts[1]: all of mine."""
     one, none = np.uint64(1), np.uint64(0)
     mine, other = mine.ravel(), other.ravel()

@@ -467,10 +467,16 @@ def test_background_wins_ties_then_the_lower_label():
 
 @pytest.mark.parametrize(
     "keys, message",
-    [([1], "one map a key"), ([0, 3], "ascending"), ([3, 2], "ascending"), ([4, 4], "ascending"), ([1, 255], "1..254")],
+    [
+        ([1], "one map per key"),
+        ([0, 3], "ascending"),
+        ([3, 2], "ascending"),
+        ([4, 4], "ascending"),
+        ([1, 255], "1..254"),
+    ],
 )
 def test_bad_keys(keys, message):
     with pytest.raises(ValueError, match=message):
         walk_labels(torch.zeros(2, 16, 16), keys, random_affinity((2, 2)))
-    with pytest.raises(ValueError, match="one map a key"):
+    with pytest.raises(ValueError, match="one map per key"):
         walk_labels(torch.zeros(16, 16), [1], random_affinity((2, 2)))

@@ -9,10 +9,6 @@ from pgt.crf import (
     CRF_RECIPES,
     FEATURE_ORDERS,
     CRFParams,
-    _build_torch,
-    _filter_torch,
-    _gaussian,
-    _normalise_torch,
     dense_crf,
     dense_crf_torch,
     mean_field,
@@ -22,6 +18,8 @@ from pgt.crf import (
     unary_from_prob,
     unary_from_saliency,
 )
+from pgt.crf.batch import build_batch, filtered, normalised
+from pgt.crf.sweeps import position_lattice
 
 CAM = CRF_RECIPES["wsss_cam"]
 SEG = CRF_RECIPES["wsss_seg"]
@@ -285,9 +283,9 @@ def test_torch_equals_numba(photographs, labels, order):
 def test_torch_lattice_is_normalised(photographs):
     torch = pytest.importorskip("torch")
     image = torch.from_numpy(photographs.cat[:40, :40].transpose(2, 0, 1)[None].astype(np.float32))
-    lattice = _normalise_torch(_build_torch(image, 80, 13, 0), compat=2.0)
+    lattice = normalised(build_batch(image, 80, 13, 0), compat=2.0)
     root = 1 / lattice.weight.sum(1, keepdim=True)  # the root of the kernel sums, but for the factor compat
-    torch.testing.assert_close(_filter_torch(lattice, root), 2.0 * root, rtol=1e-4, atol=0)
+    torch.testing.assert_close(filtered(lattice, root), 2.0 * root, rtol=1e-4, atol=0)
 
 
 # ---- bad input ----
@@ -353,7 +351,7 @@ def test_bad_unary_inputs():
 
 def test_position_lattice_is_cached_per_size():
     image, prob = np.zeros((9, 11, 3), np.uint8), soft_prob(2, 9, 11)
-    _gaussian.cache_clear()
+    position_lattice.cache_clear()
     dense_crf(image, prob, CAM)
     dense_crf(image + np.uint8(9), prob, SEG)
-    assert (_gaussian.cache_info().misses, _gaussian.cache_info().hits) == (1, 1)
+    assert (position_lattice.cache_info().misses, position_lattice.cache_info().hits) == (1, 1)

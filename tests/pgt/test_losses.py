@@ -17,6 +17,7 @@ from pgt.losses import (
     ecr_loss,
     er_loss,
     feature_similarity_loss,
+    generalized_cross_entropy,
     importance_sampling,
     max_norm,
     max_onehot,
@@ -541,7 +542,7 @@ score = losses.with_background(losses.max_norm(cam) * label[..., None, None])
 loss = loss + losses.feature_similarity_loss(rgb, score)
 loss.backward()
 assert torch.isfinite(loss) and net.weight.grad.abs().max() > 0
-assert not {name.partition(".")[0] for name in sys.modules} & {"misc", "net", "step", "data", "numba"}
+assert not {name.partition(".")[0] for name in sys.modules} & {"pgt", "misc", "net", "step", "data", "numba"}
 """
 
 
@@ -592,14 +593,31 @@ VIEW = (MAPS, MAPS, MAPS)
         (seam_loss, (VIEW, VIEW, PICTURE, LABEL[:1]), "label is"),
         (seam_loss, (VIEW, (MAPS, MAPS[:, 1:]), PICTURE, LABEL), "one shape"),
         (seam_loss, (VIEW, VIEW, PICTURE[:1], LABEL), "1 images but maps of 2"),
-        (SEAMWeights, (-0.1,), "isl_weight must be"),
-        (SEAMWeights, (1.1,), "isl_weight must be"),
-        (SEAMWeights, (0.2, 10, -1), "fsl_weight 0 or more"),
+        (SEAMWeights, (-0.1,), "isl_weight is -0.1: give a number at least 0 and at most 1"),
+        (SEAMWeights, (1.1,), "isl_weight is 1.1"),
+        (SEAMWeights, (0.2, 0), "isl_samples is 0"),
+        (SEAMWeights, (0.2, 10, -1), "fsl_weight is -1"),
+        (SEAMWeights, (0.2, 10, 1, 2.5, 0.0), "fsl_sigma is 0.0: give a number above 0"),
     ],
 )
 def test_bad_input_is_refused(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+def test_generalized_cross_entropy():
+    """Against its formula, pixel by pixel; q near 0 is cross entropy, q 1 the mean absolute error; void counts not."""
+    logits, label = normal(2, 4, 5, 6), torch.from_numpy(np.random.default_rng(0).choice([0, 1, 2, 3, 255], (2, 5, 6)))
+    sure = label != 255
+    p = logits.softmax(1).gather(1, label.clamp(max=3)[:, None])[:, 0][sure]
+    for q in (0.3, 0.7, 1.0):
+        value, grad = value_and_grad(lambda x: generalized_cross_entropy(x, label, q, 255), logits)  # noqa: B023
+        np.testing.assert_allclose(value, ((1 - p**q) / q).mean(), rtol=1e-5)
+        assert grad.abs().sum(1)[sure].min() > 0 and not grad.movedim(1, -1)[~sure].any()
+    near_zero = generalized_cross_entropy(logits, label, 1e-4, 255)
+    np.testing.assert_allclose(near_zero, F.cross_entropy(logits, label, ignore_index=255), rtol=1e-3)
+    value, grad = value_and_grad(lambda x: generalized_cross_entropy(x, torch.full_like(label, 255), 0.7, 255), logits)
+    assert value == 0 and not grad.any()
 
 
 def test_weights_are_the_published_ones():
