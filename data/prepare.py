@@ -27,6 +27,7 @@ from data.coco_masks import draw_label
 from data.labelled import describe, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
 from misc.errors import InputError
+from misc.files.labels import has_fingerprint, write_mask
 from misc.files.store import fingerprint, is_current, require_writable, write_csv, write_text
 from misc.run.evaluation import exit_status, table
 from misc.run.failures import Failures
@@ -134,9 +135,9 @@ def draw_mask(number: int, instances: coco14.Instances, labels: Mapping[int, int
     shape = image["height"], image["width"]
     made_from = fingerprint({"shape": shape, "labels": list(labels.items()), "annotations": annotations})
     if not is_current(path, made_from):
-        if path.exists() and not voc12.has_fingerprint(path):
+        if path.exists() and not has_fingerprint(path):
             raise OSError(f"{path} was made by another program; move it away")
-        voc12.write_mask(path, draw_label(annotations, shape, labels, coco14.SPEC.ignore), made_from)
+        write_mask(path, draw_label(annotations, shape, labels, coco14.SPEC.ignore), made_from)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.voc12 import write_mask
 from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.images import limit_side, read_image
+from misc.files.labels import write_mask
 from misc.files.predictions import Cams, read_prediction
 from misc.files.store import fingerprint, is_current, require_writable, write_cams
 from misc.run.device import autocast, pick_device
