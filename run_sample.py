@@ -112,8 +112,8 @@ PASSES = {
     "make_cam_pass": "step.make_cam",
     "make_label_pass": "step.make_label",
     "eval_pass": "step.eval",
-    "overview_pass": "step.make_overview",
-    "report_pass": "step.make_report",
+    "overview_pass": "step.overview",
+    "report_pass": "step.report",
     "export": "step.export",
 }
 
@@ -130,7 +130,9 @@ def parse(argv: list[str] | None = None):
         add_device_flags,
     ):
         add(flags)
-    return flags.parse(argv)
+    args = flags.parse(argv)
+    args.cam_slic_out_dir = None
+    return args
 
 
 if __name__ == "__main__":

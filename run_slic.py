@@ -57,8 +57,8 @@ DEFAULTS = {
 PASSES = {
     "make_slic_pass": "step.make_slic",
     "eval_pass": "step.eval",
-    "overview_pass": "step.make_overview",
-    "report_pass": "step.make_report",
+    "overview_pass": "step.overview",
+    "report_pass": "step.report",
     "export": "step.export",
 }
 
@@ -71,6 +71,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     last = read_json(args.result_dir / "args.json").get("args", {})
     args.sal_dataset_dir = args.img_root or Path(last.get("sal_dataset_dir") or ROOT / "data" / "sample")
     args.cam_out_dir = args.prob_root or Path(last.get("cam_out_dir") or args.result_dir / "cam")
+    args.cam_pamr_out_dir = None
     args.cam_slic_out_dir = args.output_root or args.result_dir / "cam_slic"
     if args.img_root is None and args.limit is None:
         args.limit = last.get("limit")

@@ -1,7 +1,5 @@
 """Which images the steps of the segmentation branch read: what flags say, and data/segmentation.py finds."""
 
-from pathlib import Path
-
 import numpy as np
 
 from data.datasets import get_dataset
@@ -59,12 +57,6 @@ def open_eval(args) -> dict[str, SegmentationSet]:
     splits = [s for s in args.eval_splits if args.data_dir is None or s == "train" or has_split(args.data_dir, s)]
     parts = {split: open_split(args, split) for split in splits}
     return {split: part for split, part in parts.items() if part.mask_dir}
-
-
-def masks_of(part: SegmentationSet) -> dict[str, Path]:
-    """name -> mask of the images that have one."""
-    masks = {name: part.mask_of(name) for name in part.images.names}
-    return {name: path for name, path in masks.items() if path and path.is_file()}
 
 
 def open_all(args) -> LabelledImages:

@@ -17,6 +17,7 @@ from misc.errors import InputError
 from misc.files.labels import write_mask
 from misc.files.rle import rle_encode
 from misc.files.store import write_json, write_png, write_text
+from misc.report.formats import EXPORT_FORMATS
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
@@ -146,7 +147,7 @@ def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path)
     return n
 
 
-FORMATS = {"coco": export_coco, "voc": export_voc, "labelme": export_labelme, "masks": export_masks}
+FORMATS = dict(zip(EXPORT_FORMATS, (export_coco, export_voc, export_labelme, export_masks), strict=True))
 
 
 def export(fmt: str, labelled: Iterator[Labelled], spec: DatasetSpec, out_dir: Path, **options: str) -> int:

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from misc.errors import InputError
+from misc.report.formats import EXPORT_FORMATS
 
 
 def flag(text: str) -> bool:
@@ -233,7 +234,6 @@ def add_eval_flags(flags: Flags) -> None:
     g.add("overview_pass", flag, "draw RESULT_DIR/overview.png")
     g.add("overview_rows", positive_int, "images in the overview")
     g.add("report_pass", flag, "write RESULT_DIR/report.html, a page to look through all of it")
-    formats = ("coco", "voc", "labelme", "masks")
-    g.add("export", str, "labels for other tools as well, to RESULT_DIR/export", choices=formats)
+    g.add("export", str, "labels for other tools as well, to RESULT_DIR/export", choices=EXPORT_FORMATS)
     g.add("export_threshold", fraction, "foreground of an exported label: at and above this (0..1)")
     g.add("mask_dir", Path, "masks with the names of the images; default: those of the data set, if it has any")

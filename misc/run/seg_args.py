@@ -26,14 +26,14 @@ PASSES = {
     "train_seam_pass": "step.train_seam",
     "make_cam_pass": "step.make_seg_cam",
     "make_crf_pass": "step.make_crf",
-    "eval_cam_pass": "step.eval_seg:run_cam",
+    "eval_cam_pass": "step.eval_cam",
     "train_aff_pass": "step.train_aff",
     "make_sem_seg_pass": "step.make_sem_seg",
-    "eval_sem_seg_pass": "step.eval_seg:run_sem_seg",
+    "eval_sem_seg_pass": "step.eval_sem_seg",
     "train_seg_pass": "step.train_seg",
     "make_seg_pass": "step.make_seg",
-    "eval_seg_pass": "step.eval_seg:run_seg",
-    "report_pass": "step.make_seg_report",
+    "eval_seg_pass": "step.eval_seg",
+    "report_pass": "step.report:run_classes",
 }
 
 # as published for VOC 2012 (HFPL, WACV 2024); what a run script or --toy has otherwise is in tables of their own
