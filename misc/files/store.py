@@ -118,5 +118,5 @@ def read_json(path: Path) -> dict:
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as f:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as f:
         csv.writer(f).writerows([header, *rows])

@@ -177,7 +177,7 @@ def score_splits(
             row, scores = score(folder, masks, part.spec)
             results[split] = to_json(row)
             images += [(split, *image) for image in scores.rows]
-            print(f"{kind.key} {split}: {_in_percent(results[split])}", flush=True)
+            print(f"{kind.key} {split}: {_in_percent(row)}", flush=True)
     if not results:
         raise InputError(f"{folder}: nothing to score in it, or no masks; run what makes it")
     write_scores(args.result_dir / "scores", kind.key, ("split", "image", "digest", *IMAGE_COLUMNS), images)
@@ -186,9 +186,9 @@ def score_splits(
 
 
 def _in_percent(row: Mapping[str, object]) -> str:
-    numbers = {name: value for name, value in row.items() if isinstance(value, (int, float))}
+    numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and not np.isnan(value)}
     scale = {"n": 1, "best_threshold": 1}
-    return ", ".join(f"{name} {scale.get(name, 100) * value:.4g}" for name, value in numbers.items())
+    return ", ".join(f"{name} {round(scale.get(name, 100) * value, 3):.4g}" for name, value in numbers.items())
 
 
 def masks_of(part: SegmentationSet) -> dict[str, Path]:
