@@ -182,15 +182,17 @@ PASSES = {
     "make_cam_pass": Pass("step.make_cam", "cam"),
     "make_label_pass": Pass("step.make_label", "cam_pamr"),
     "eval_pass": Pass("step.eval"),
-    "overview_pass": Pass("step.make_overview"),
-    "report_pass": Pass("step.make_report"),
+    "overview_pass": Pass("step.overview"),
+    "report_pass": Pass("step.report"),
     "export": Pass("step.export"),
 }
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:
     args, given = TABLE.parse(argv)
-    return TABLE.resolve({**given, **lent(PASSES, args, given)})
+    args = TABLE.resolve({**given, **lent(PASSES, args, given)})
+    args.cam_slic_out_dir = None
+    return args
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ TABLE = Table(__doc__, STAGES, RECIPES)
 PASSES = {
     "make_slic_pass": Pass("step.make_slic", "cam_slic"),
     "eval_pass": Pass("step.eval"),
-    "overview_pass": Pass("step.make_overview"),
-    "report_pass": Pass("step.make_report"),
+    "overview_pass": Pass("step.overview"),
+    "report_pass": Pass("step.report"),
     "export": Pass("step.export"),
 }
 

@@ -13,12 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgt.seam_weights import SEAMWeights
-
 from misc.run.flags import Args, Course, Run, Table, Training, flag, stage
 from misc.run.passes import Pass, run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
+from pgt.seam_weights import SEAMWeights
 
 ROOT = Path(__file__).resolve().parent
 
@@ -312,14 +311,14 @@ PASSES = {
     "train_seam_pass": Pass("step.train_seam", "train_seam"),
     "make_cam_pass": Pass("step.make_cam:run_classes", "cam"),
     "make_crf_pass": Pass("step.make_crf", "crf"),
-    "eval_cam_pass": Pass("step.eval_seg:run_cam"),
+    "eval_cam_pass": Pass("step.eval_cam"),
     "train_aff_pass": Pass("step.train_aff", "train_aff"),
     "make_sem_seg_pass": Pass("step.make_sem_seg", "sem_seg"),
-    "eval_sem_seg_pass": Pass("step.eval_seg:run_sem_seg"),
+    "eval_sem_seg_pass": Pass("step.eval_sem_seg"),
     "train_seg_pass": Pass("step.train_seg", "train_seg"),
     "make_seg_pass": Pass("step.make_seg", "seg"),
-    "eval_seg_pass": Pass("step.eval_seg:run_seg"),
-    "report_pass": Pass("step.make_seg_report"),
+    "eval_seg_pass": Pass("step.eval_seg"),
+    "report_pass": Pass("step.report:run_classes"),
 }
 
 

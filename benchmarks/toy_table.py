@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+from misc.run.seg_args import PASSES
+
 import run_voc
 from misc.files.store import read_json, write_json
 from misc.run.passes import run_passes
-from misc.run.seg_args import PASSES
 
 STAGES = {"cam": "CAM", "sem_seg": "pseudo label", "seg": "final"}
 MEASURES = ("miou", "contour_f")
@@ -57,7 +58,7 @@ def main() -> None:
         for stage, title in STAGES.items():
             if stage in runs[0]:
                 held = [[run[stage].get(split, {}) for run in runs] for split in SPLITS]
-                cells = [cell([s[m] for s in scores if m in s]) for scores in held for m in MEASURES]
+                cells = [cell([100 * s[m] for s in scores if m in s]) for scores in held for m in MEASURES]
                 print(f"{method + ' ' + title:20}" + "".join(f"{text:>18}" for text in cells))
         print(f"{'':20}{cell([run['seconds'] for run in runs])} seconds")
 

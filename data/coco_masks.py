@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numba import njit
 
+from misc.files.rle import decode_counts
+
 _FARTHEST = 1e5  # pixels from the origin: what lies beyond is no coordinate
 _FINE = 5  # points of a boundary a pixel
 
@@ -43,21 +45,6 @@ def _changes(segmentation: list | Mapping, height: int, width: int) -> list[np.n
     if list(segmentation["size"]) != [height, width] or (counts < 0).any() or counts.sum() != height * width:
         raise ValueError(f"the run lengths are not those of {width}x{height} pixels")
     return [counts.cumsum()]
-
-
-def decode_counts(text: str) -> list[int]:
-    """The inverse of misc.report.export.rle_encode: how many pixels are outside, inside, outside, ..."""
-    counts: list[int] = []
-    value = shift = 0
-    for code in text.encode("ascii"):
-        bits = code - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (bits & 16) << (shift - 4)  # the sign, twice the weight of the highest bit
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    return counts
 
 
 @njit(cache=True, nogil=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.errors import InputError
+from misc.files.labels import voc_palette
 
 BACKGROUND = "background"
 
@@ -42,10 +43,8 @@ class DatasetSpec:
 
     @property
     def palette(self) -> np.ndarray:
-        """(256,3) uint8 RGB of the PASCAL VOC devkit: the bits of a label, in turn, are the high bits of R, G, B."""
-        label = np.arange(256)
-        bits = [[(label >> (3 * i + channel) & 1) << (7 - i) for i in range(3)] for channel in range(3)]
-        return np.array(bits).sum(axis=1).T.astype(np.uint8)
+        """(256,3) uint8 RGB: VOC's, of every set."""
+        return voc_palette()
 
     def category_id(self, label: int) -> int:
         return self.category_ids[label - 1] if self.category_ids else label

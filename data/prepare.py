@@ -26,6 +26,7 @@ from data.coco_masks import draw_label
 from data.labelled import describe, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
 from misc.errors import InputError
+from misc.files.labels import has_fingerprint, write_mask
 from misc.files.store import require_writable, write_csv, write_text
 from misc.run.each import Item, Write, each
 from misc.run.evaluation import exit_status, table
@@ -126,11 +127,11 @@ def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Fa
 
     def draw(item: Item, _: Sequence[bytes]) -> list[Write]:
         (path,), image = item.outs, item.facts
-        if path.exists() and not voc12.has_fingerprint(path):
+        if path.exists() and not has_fingerprint(path):
             raise OSError(f"{path} was made by another program; move it away")
         shape = image["height"], image["width"]
         label = draw_label(instances.annotations[image["id"]], shape, labels, coco14.SPEC.ignore)
-        return [partial(voc12.write_mask, label=label)]
+        return [partial(write_mask, label=label)]
 
     items = [
         Item(Path(image["file_name"]), (mask_dir / f"{Path(image['file_name']).stem}.png",), (),
@@ -154,11 +155,17 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     return Table(__doc__, (Prepare(),), positional="dataset").parse(argv)[0]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 where annotations of some images are damaged, which prepare_failed.csv lists; 2: not usable."""
-    args = parse(argv)
-    failures = Failures(args.root / "prepare_failed.csv")
-    return exit_status(lambda: prepare(args, failures)) or failures.close()
+    failed = []
+
+    def run() -> None:
+        args = parse(argv)
+        failures = Failures(args.root / "prepare_failed.csv")
+        prepare(args, failures)
+        failed.append(failures.close())
+
+    return exit_status(run) or failed[0]
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from PIL import Image
 
 from data import voc12
 from misc.errors import InputError
+from misc.files.labels import write_mask
 from misc.files.store import read_json, replacing, write_json, write_text
 
 _VERSION = 1  # of the pictures: another one is another set
@@ -93,7 +94,7 @@ def write_toy(root: Path, num_train: int = 240, num_val: int = 60, seed: int = 0
 def _write_scene(root: Path, name: str, scene: Scene) -> None:
     with replacing(root / voc12.IMAGES / f"{name}.jpg") as part:
         Image.fromarray(scene.image).save(part, format="JPEG", quality=95)
-    voc12.write_mask(root / str(voc12.SPEC.mask_dir) / f"{name}.png", scene.label)
+    write_mask(root / str(voc12.SPEC.mask_dir) / f"{name}.png", scene.label)
     objects = "".join(
         f"  <object>\n    <name>{CLASS_NAMES[label - 1]}</name>\n    <bndbox><xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin>"
         f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox>\n  </object>\n"

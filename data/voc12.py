@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
 from data.archives import Archive
 from data.datasets import DATASETS, read_names
 from misc.files.images import find_images
-from misc.files.store import _KEY as _FINGERPRINT
-from misc.files.store import replacing
 
 SPEC = DATASETS["voc12"]
 IMAGES, ANNOTATIONS, MASKS_AUG = "JPEGImages", "Annotations", "SegmentationClassAug"
@@ -67,19 +61,3 @@ def train_aug(root: Path, flag: str) -> list[str]:
     al., ICCV 2011). Raises InputError where either is missing."""
     val = set(read_split(root, "val", flag))
     return [stem for stem in find_images(root / MASKS_AUG, flag) if stem not in val]
-
-
-def write_mask(path: Path, label: np.ndarray, made_from: str = "") -> None:
-    """Writes a label map (H,W) uint8 as VOC's masks are, a palette picture, atomically; made_from: see misc/store."""
-    picture = Image.fromarray(label)
-    picture.putpalette(SPEC.palette.tobytes())  # and is a palette picture from here on
-    info = PngInfo()
-    info.add_text(_FINGERPRINT, made_from)
-    with replacing(path) as part:
-        picture.save(part, format="PNG", pnginfo=info, compress_level=3)
-
-
-def has_fingerprint(path: Path) -> bool:
-    """Whether this program wrote the picture."""
-    with Image.open(path) as picture:
-        return _FINGERPRINT in picture.info

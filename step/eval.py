@@ -5,42 +5,33 @@
     python -m step.eval --pred_dir A --boxes boxes.csv                 MaxBoxAcc of localisation maps
 
 Reads   in a run: RESULT_DIR/cam, cam_pamr, cam_slic, whichever are there; --mask_dir, or the masks of the data set
-Writes  in a run: RESULT_DIR/metrics.json; a table on the terminal
+Writes  in a run: RESULT_DIR/metrics.json; RESULT_DIR/scores/<kind>.csv and <kind>_curves.csv; a table on the terminal
 Paper   pgt/metrics/saliency.py, pgt/metrics/localization.py
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.datasets import read_names
 from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.boxes import ImageBoxes, read_boxes
-from misc.files.images import find_images, read_gray, read_mask
+from misc.files.images import find_images, read_gray
 from misc.files.store import read_json, write_csv, write_json
-from misc.run.evaluation import (
-    Pair,
-    Strict,
-    add_evaluator_flags,
-    evaluator_parser,
-    exit_status,
-    present_pairs,
-    short_names,
-    to_json,
-)
-from misc.run.evaluation import table as format_table
+from misc.report.kinds import SALIENCY, folders, is_outdated
+from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, Item, Tally, score_maps
+from misc.report.score_files import write_curves, write_scores
+from misc.run.evaluation import Command, Scored, Strict, main_of, present, short_names, table, to_json
+from misc.run.failures import Failures
+from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
 from pgt.metrics.localization import BoxAccuracy
-from pgt.metrics.saliency import CURVES, SaliencyMetrics, SaliencyScores, saliency_scores
-
-KINDS = ("cam", "cam_pamr", "cam_slic")
-COLUMNS = ("n", "mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "e_measure")
-IMAGE_COLUMNS = ("mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "max_e", "mean_e", "adp_e")
 
 
-def run(args, failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     folder = open_folder(args.sal_dataset_dir, args.limit)
     mask_dir = args.mask_dir or folder.mask_dir
     if mask_dir is None:
@@ -52,68 +43,28 @@ def run(args, failures) -> None:
         if stem not in masks:
             failures.add("eval", folder.images[stem], f"no mask of its name in {mask_dir}")
     stems = [stem for stem in labelled if stem in masks]
-    results = {}
-    for kind, label_dir in label_dirs(args).items():
-        if outdated(getattr(args, "cam_out_dir", None) or args.result_dir / "cam", label_dir, stems):
-            print(f"eval: {kind} is of other maps than those in cam and is left out: make it again")
-            continue
-        pairs = [Pair(label_dir / f"{stem}.png", masks[stem]) for stem in stems]
-        results[kind] = score(pairs, failures, args.num_workers, args.quiet, kind)
-    print(table(results))
-    others = {k: v for k, v in read_json(args.result_dir / "metrics.json").items() if k not in KINDS}
-    write_json(args.result_dir / "metrics.json", {**others, **results})
-
-
-def label_dirs(args) -> dict[str, Path]:
-    """kind of label -> its folder, of those that are there; not maps that someone else made (--prob_root)."""
-    kinds = KINDS[1:] if getattr(args, "prob_root", None) else KINDS
-    flags = {kind: getattr(args, f"{kind}_out_dir", None) or args.result_dir / kind for kind in kinds}
-    return {kind: path for kind, path in flags.items() if path.is_dir()}
-
-
-def outdated(cam_dir: Path, label_dir: Path, stems: list[str]) -> bool:
-    """Whether no label of these images is in label_dir, or a map was made anew after its label."""
-    pairs = [(cam_dir / f"{stem}.png", label_dir / f"{stem}.png") for stem in stems]
-    pairs = [(cam, label) for cam, label in pairs if label.is_file()]
-    return not pairs or any(cam.is_file() and cam.stat().st_mtime_ns > label.stat().st_mtime_ns for cam, label in pairs)
-
-
-def score(pairs: list[Pair], failures, num_workers: int, quiet: bool, text: str) -> dict[str, float]:
-    """Means over the pairs, with n, the number of them that could be read; the others are added to failures."""
-    metrics, _ = score_all(pairs, failures, num_workers, quiet, text)
-    if not metrics.n:
-        return {"n": 0}
-    results = metrics.get_results()
-    results["e_measure"] = results["mean_e"]
-    return {"n": metrics.n, **{key: round(float(results[key]), 6) for key in COLUMNS[1:]}}
-
-
-def score_all(pairs, failures, num_workers: int, quiet: bool, text: str) -> tuple[SaliencyMetrics, list[tuple]]:
-    """The metrics of the pairs that could be read, and a row of IMAGE_COLUMNS each: (stem, ...)."""
-    metrics, rows = SaliencyMetrics(), []
-    done = parallel_map(score_one, pairs, num_workers_for(num_workers, len(pairs)))
-    for pair, result in progress(done, len(pairs), f"eval {text}", quiet):
-        if isinstance(result, OSError):
-            failures.add("eval", pair.pred, result)
+    dirs = {}
+    for kind, path in folders(SALIENCY, args).items():
+        if is_outdated(kind, stems, args):
+            print(f"eval: {kind.key} is of other maps than those in cam and is left out: make it again")
         else:
-            metrics.add(result)
-            rows.append((result.name, *(round(float(getattr(result, name)), 6) for name in IMAGE_COLUMNS)))
-    return metrics, rows
+            dirs[kind.key] = path
+    items = [Item(stem, masks[stem], {key: path / f"{stem}.png" for key, path in dirs.items()}) for stem in stems]
+    write_tallies(score_maps(items, dirs, failures, args.num_workers, args.quiet), args.result_dir)
 
 
-def score_one(pair: Pair) -> SaliencyScores:
-    """Raises OSError where one of the files is missing, corrupt, or of another size than the other."""
-    pred, mask = read_gray(pair.pred), read_mask(pair.mask)
-    if pred.shape != mask.shape:
-        raise OSError(f"is {pred.shape[::-1]}, its mask {pair.mask} {mask.shape[::-1]} (width, height)")
-    return saliency_scores(pred, mask, name=pair.pred.stem)
+def write_tallies(tallies: Mapping[str, Tally], result_dir: Path) -> None:
+    results = {key: tally.means() for key, tally in tallies.items()}
+    print(table(results, COLUMNS))
+    for key, tally in tallies.items():
+        write_scores(result_dir / "scores", key, ("image", "digest", *IMAGE_COLUMNS), tally.rows)
+        write_curves(result_dir / "scores", key, tally.curves())
+    held = read_json(result_dir / "metrics.json")
+    others = {key: row for key, row in held.items() if key not in {kind.key for kind in SALIENCY}}
+    write_json(result_dir / "metrics.json", {**others, **results})
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
-    return format_table(results, COLUMNS)
-
-
-def score_folders(args, failures) -> None:
+def score_folders(args: Args, failures: Strict) -> None:
     """args.pred_dir against args.mask_dir, args.boxes or both; prints a table, writes args.out and args.per_image."""
     if not (args.mask_dir or args.boxes):
         raise InputError("nothing to compare with; give --mask_dir, --boxes or both")
@@ -126,16 +77,17 @@ def score_folders(args, failures) -> None:
     for folder in dict.fromkeys(args.pred_dir):
         preds, row = find_images(folder, "--pred_dir"), {}
         if masks:
-            pairs = present_pairs(masks, folder, preds.get, "eval", failures)
-            metrics, images = score_all(pairs, failures, args.num_workers, args.quiet, folder.name)
-            rows += [(str(folder), *image) for image in images]
-            row |= _saliency_row(metrics, folder)
+            found = present(masks, folder, preds.get, "eval", failures)
+            items = [Item(stem, masks[stem], {"": path}) for stem, path in found.items()]
+            tally = score_maps(items, [""], failures, args.num_workers, args.quiet, f"eval {folder.name}")[""]
+            rows += [(str(folder), name, *values) for name, _, *values in tally.rows]
+            row |= _saliency_row(tally, folder)
         if boxes:
             row |= score_boxes(preds, boxes, folder, failures, args)
         results[str(folder)] = row
     names = short_names(list(results))
     rows_by_name = {names[folder]: row for folder, row in results.items()}
-    print(format_table(rows_by_name, (*COLUMNS, "max_box_acc", "box_threshold")))
+    print(table(rows_by_name, (*COLUMNS, "max_box_acc", "box_threshold")))
     if args.out:
         write_json(args.out, to_json(results))
     if args.per_image:
@@ -150,18 +102,20 @@ def _listed(known: dict, names: list[str], what: str) -> dict:
     return {name: known[name] for name in names} if known else known
 
 
-def _saliency_row(metrics: SaliencyMetrics, folder: Path) -> dict:
-    if not metrics.n:
+def _saliency_row(tally: Tally, folder: Path) -> dict:
+    if not tally.metrics.n:
         raise InputError(f"--pred_dir {folder}: no image of it could be scored")
-    results = metrics.get_results()
-    scores = {key: value for key, value in results.items() if key not in CURVES}
-    curves = {key: results[key] for key in CURVES}
-    return {"n": metrics.n, **scores, "e_measure": results["mean_e"], "curves_at_255_to_0": curves}
+    results, curves = tally.metrics.get_results(), tally.curves()
+    scores = {key: value for key, value in results.items() if key not in curves}
+    return {"n": tally.metrics.n, **scores, "e_measure": results["mean_e"], "curves_at_255_to_0": curves}
 
 
-def score_boxes(preds: dict[str, Path], boxes: dict[str, ImageBoxes], folder: Path, failures, args) -> dict:
+def score_boxes(
+    preds: dict[str, Path], boxes: dict[str, ImageBoxes], folder: Path, failures: Strict, args: Args
+) -> dict:
     accuracy = BoxAccuracy()
-    pairs = [(pair.pred, pair.mask) for pair in present_pairs(boxes, folder, preds.get, "eval", failures)]
+    found = present(boxes, folder, preds.get, "eval", failures)
+    pairs = [(path, boxes[name]) for name, path in found.items()]
     done = parallel_map(score_box, pairs, num_workers_for(args.num_workers, len(pairs)))
     for (path, _), result in progress(done, len(pairs), f"boxes {folder.name}", args.quiet):
         if isinstance(result, OSError):
@@ -182,22 +136,12 @@ def score_box(pair: tuple[Path, ImageBoxes]) -> BoxAccuracy:
     return accuracy
 
 
-def parse(argv: list[str] | None = None):
-    parser = evaluator_parser(__doc__)
-    add_evaluator_flags(parser)
-    parser.add_argument("--mask_dir", type=Path, help="masks; each needs a prediction of its name")
-    parser.add_argument("--boxes", type=Path, help="csv of boxes (file, x0, y0, x1, y1[, orig_w, orig_h])")
-    parser.add_argument("--list", type=Path, help="score only the images that this file names, one a line")
-    return parser.parse_args(argv)
+@stage("boxes")
+class Boxes:
+    boxes: Path | None = flag(None, "csv of boxes (file, x0, y0, x1, y1[, orig_w, orig_h])", often=True)
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    failures = Strict(args.allow_missing)
-    status = exit_status(lambda: score_folders(args, failures))
-    failures.tell()
-    return status
-
+main = main_of(Table(__doc__, (Scored(), Boxes(), Command())), score_folders)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,74 +11,82 @@ Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets;
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data.datasets import DATASETS, DatasetSpec, get_dataset
 from data.saliency import open_folder
 from misc.errors import InputError
-from misc.files.images import find_images, read_gray
+from misc.files.images import find_images, image_size, read_gray, read_image
 from misc.files.predictions import FIRST_LABEL, Cams, find_prediction, read_prediction
-from misc.report.export import FORMATS, Labelled, export
-from misc.run.evaluation import Pair, Strict, evaluator_parser, exit_status, present_pairs
-from misc.run.flags import count, fraction
+from misc.report.export import Labelled, export
+from misc.report.formats import EXPORT_FORMATS
+from misc.report.kinds import SALIENCY, folders
+from misc.run.evaluation import Command, Strict, main_of, present
+from misc.run.failures import Failures
+from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
-from step.eval import label_dirs
 
-SALIENCY = "saliency"
+SPEC = DATASETS["saliency"]
 
 
-def run(args, failures) -> None:
+@dataclass(frozen=True)
+class Pair:
+    image: Path
+    label: Path
+
+
+def run(args: Args, failures: Failures) -> None:
     """As a stage of a run: every kind of saliency label, in the format args.export, to RESULT_DIR/export/<kind>."""
     images = open_folder(args.sal_dataset_dir, args.limit).images
     images = {stem: path for stem, path in images.items() if path not in failures}
     read = partial(read_saliency, threshold=args.export_threshold)
-    for kind, folder in label_dirs(args).items():
-        if kind != "cam":
-            out_dir = args.result_dir / "export" / kind
-            export_folder(folder, images, read, DATASETS[SALIENCY], args.export, out_dir, failures, args)
+    for kind, folder in folders(SALIENCY, args).items():
+        if kind.style != "heat":
+            out_dir = args.result_dir / "export" / kind.key
+            export_folder(folder, images, read, SPEC, args.export, out_dir, failures, args)
 
 
 def export_folder(
     folder: Path,
-    images: dict[str, Path],
+    images: Mapping[str, Path],
     read: Callable[[Path], np.ndarray],
     spec: DatasetSpec,
     fmt: str,
     out_dir: Path,
-    failures,
-    args,
+    failures: Failures | Strict,
+    args: Args,
     **options: str,
 ) -> None:
     """The labels in folder of all images (stem -> file); what cannot be used is added to failures."""
-    pairs = present_pairs(images, folder, partial(find_prediction, folder), "export", failures)
+    found = present(images, folder, partial(find_prediction, folder), "export", failures)
+    pairs = [Pair(images[stem], path) for stem, path in found.items()]
     done = parallel_map(partial(read_one, read=read), pairs, num_workers_for(args.num_workers, len(pairs)))
 
     def usable() -> Iterator[Labelled]:
         for pair, result in progress(done, len(pairs), f"export {folder.name}", args.quiet):
             if isinstance(result, OSError):
-                failures.add("export", pair.pred, result)
+                failures.add("export", pair.label, result)
             else:
-                yield Labelled(pair.mask, result)
+                yield Labelled(pair.image, result)
 
     n = export(fmt, usable(), spec, out_dir, **options)
     print(f"export: {n} labels of {folder} as {fmt} in {out_dir}")
 
 
 def read_one(pair: Pair, read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """The label map of pair.pred. Raises OSError where it cannot be used, or is not of the size of its image."""
-    label = read(pair.pred)
-    with Image.open(pair.mask) as image:
-        turned = image.getexif().get(0x0112, 1) >= 5  # labels are of the image as a viewer shows it
-        shape = image.size if turned else image.size[::-1]
+    """The label map of a pair. Raises OSError where it cannot be used, or is not of the size of its image."""
+    label, shape = read(pair.label), image_size(pair.image)
+    if shape == (1, 1):  # also of a file that is no picture: reading it says why
+        shape = read_image(pair.image).shape[:2]
     if not label.size:  # CAMs of no class
         return np.zeros(shape, np.uint8)
     if label.shape != shape:
-        raise OSError(f"is {label.shape[::-1]}, its image {pair.mask} {shape[::-1]} (width, height)")
+        raise OSError(f"is {label.shape[::-1]}, its image {pair.image} {shape[::-1]} (width, height)")
     return label
 
 
@@ -97,12 +105,12 @@ def read_labels(path: Path, spec: DatasetSpec, keys: str, bg_score: float) -> np
     return label
 
 
-def export_all(args, failures) -> None:
+def export_all(args: Args, failures: Strict) -> None:
     spec = get_dataset(args.dataset)
     if not args.pred_dir.is_dir():
         raise InputError(f"--pred_dir {args.pred_dir}: no such folder")
     images = find_images(args.image_dir, "--image_dir")
-    if spec.name == SALIENCY:
+    if spec.name == SPEC.name:
         read = partial(read_saliency, threshold=args.threshold)
     else:
         read = partial(read_labels, spec=spec, keys=args.keys, bg_score=args.bg_score)
@@ -110,31 +118,21 @@ def export_all(args, failures) -> None:
     export_folder(args.pred_dir, images, read, spec, args.format, args.out_dir, failures, args, **options)
 
 
-def parse(argv: list[str] | None = None):
-    parser = evaluator_parser(__doc__)
-    parser.add_argument("--pred_dir", type=Path, required=True, help="labels")
-    parser.add_argument("--image_dir", type=Path, required=True, help="their images; each needs a label of its name")
-    parser.add_argument("--out_dir", type=Path, required=True, help="everything is written below this folder")
-    parser.add_argument("--format", choices=list(FORMATS), required=True, help="what to write")
-    parser.add_argument("--dataset", default=SALIENCY, help="saliency, voc12, coco14, or a file of class names")
-    parser.add_argument("--threshold", type=fraction, default=0.5, help="saliency: foreground at and above this")
-    parser.add_argument("--keys", choices=list(FIRST_LABEL), default="foreground", help="what key 0 of CAM files is")
-    parser.add_argument("--bg_score", type=fraction, default=0.25, help="background's score in CAMs")
-    parser.add_argument("--shapes", choices=("rle", "polygons"), default="rle", help="coco: polygons fill holes")
-    parser.add_argument("--split", default="train", help="voc: name of the list")
-    parser.add_argument("--allow_missing", action="store_true", help="leave out what is missing or of another size")
-    parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser.parse_args(argv)
+@stage("labels, and what becomes of them")
+class Labels:
+    pred_dir: Path | None = flag(None, "labels", often=True, required=True)
+    image_dir: Path | None = flag(None, "their images; each needs a label of its name", often=True, required=True)
+    out_dir: Path | None = flag(None, "everything is written below this folder", often=True, required=True)
+    format: str | None = flag(None, "what to write", often=True, required=True, choices=EXPORT_FORMATS)
+    dataset: str = flag(SPEC.name, "saliency, voc12, coco14, or a file of class names", often=True)
+    threshold: float = flag(0.5, "saliency: foreground at and above this", at_least=0, at_most=1)
+    keys: str = flag("foreground", "what key 0 of CAM files is", choices=tuple(FIRST_LABEL))
+    bg_score: float = flag(0.25, "background's score in CAMs", at_least=0, at_most=1)
+    shapes: str = flag("rle", "coco: polygons fill holes", choices=("rle", "polygons"))
+    split: str = flag("train", "voc: name of the list")
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    failures = Strict(args.allow_missing)
-    status = exit_status(lambda: export_all(args, failures))
-    failures.tell()
-    return status
-
+main = main_of(Table(__doc__, (Labels(), Command())), export_all)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.voc12 import write_mask
 from misc.files.download import sha256_of
 from misc.files.images import at_most, find_images, read_image
+from misc.files.labels import write_mask
 from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
 from misc.run.flags import Args, Run, Table, flag, stage

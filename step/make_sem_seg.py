@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.voc12 import write_mask
 from misc.files.download import sha256_of
 from misc.files.images import limit_side, read_image
+from misc.files.labels import write_mask
 from misc.files.predictions import Cams, read_cams
 from misc.files.store import write_cams
 from misc.run.device import in_turns, pick_device

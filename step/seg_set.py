@@ -71,12 +71,6 @@ def open_eval(args: Args) -> dict[str, SegmentationSet]:
     return {split: part for split, part in parts.items() if part.mask_dir}
 
 
-def masks_of(part: SegmentationSet) -> dict[str, Path]:
-    """name -> mask of the images that have one."""
-    masks = {name: part.mask_of(name) for name in part.images.names}
-    return {name: path for name, path in masks.items() if path and path.is_file()}
-
-
 def open_all(args: Args) -> LabelledImages:
     """Every image that gets a map: those of open_train and of open_eval, each once."""
     images = open_train(args).images

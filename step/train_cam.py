@@ -208,7 +208,7 @@ class CamTask:
         return {"loss": cls + self.recipe.fsl_weight * fsl, "cls": cls, "fsl": fsl}
 
     def validate(self, network: Network) -> dict[str, float]:
-        """top1 or map of the validation images; max_box_acc and max_f of their maps, where boxes or masks are given."""
+        """top1 or mean_ap; where boxes or masks are given, max_box_acc and max_f of the maps."""
         if self.val is None:
             return {}
         fast = net.for_inference(network)

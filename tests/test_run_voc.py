@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from misc.run.seg_args import PASSES
 from PIL import Image
 
 import net
@@ -22,7 +23,6 @@ from data.datasets import DATASETS
 from data.toy import CLASS_NAMES, write_toy
 from misc.files.predictions import read_prediction
 from misc.run.passes import run_passes
-from misc.run.seg_args import PASSES
 from net.weights import save_checkpoint
 from step.seg_set import open_all, open_eval, open_train
 
@@ -105,10 +105,13 @@ def test_scores_are_those_of_the_evaluator(whole, data):
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     (other,) = json.loads((whole / "other.json").read_text()).values()
     row = scores["val"]
-    assert row["miou"] == pytest.approx(100 * other["miou"], abs=1e-3)
-    assert row["contour_f"] == pytest.approx(100 * other["contour"]["void_left_out"]["mean_f"], abs=1e-3)
+    assert row["miou"] == pytest.approx(other["miou"], abs=1e-6)
+    assert row["contour_f"] == pytest.approx(other["contour"]["void_left_out"]["mean_f"], abs=1e-6)
     assert row["best_threshold"] == other["threshold_sweep"]["best_threshold"] and len(row["sweep"]) == 60
-    assert row["sweep"][round(100 * row["best_threshold"])] == pytest.approx(row["miou"], abs=1e-3)
+    assert row["sweep"][round(100 * row["best_threshold"])] == pytest.approx(row["miou"], abs=1e-6)
+    with (whole / "scores/cam.csv").open(encoding="utf-8", newline="") as f:
+        images = [(image["split"], image["image"]) for image in csv.DictReader(f)]
+    assert len(images) == 9 and images[-1][0] == "val" and 0 < row["miou"] < 1
 
 
 def test_a_second_run_does_nothing_and_other_settings_do(whole, data, capsys):

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
+from misc.files.held import Held
 
 SUFFIXES = (".png", ".npz", ".npy", ".bmp", ".tif", ".tiff")
 # label of key 0. IRN's, SEAM's and HFPL's CAMs count the foreground classes from 0; HFPL's CRF maps hold the background
@@ -59,14 +60,16 @@ def find_prediction(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
-def read_prediction(path: Path, keys: str = "foreground") -> np.ndarray | Cams:
+def read_prediction(file: Path | Held, keys: str = "foreground") -> np.ndarray | Cams:
     """-> label map (H,W) of integers, or Cams. keys: what key 0 of CAMs is, the first class ("foreground") or the
     background ("label"). Raises OSError, with the reason, for a file that is missing, damaged, or holds something else.
     """
-    if path.suffix not in (".npy", ".npz"):
-        return read_label(path)
+    file = file if isinstance(file, Held) else Held(file)
+    suffix = file.path.suffix
+    if suffix not in (".npy", ".npz"):
+        return read_label(file)
     try:
-        held = _read_npz(path) if path.suffix == ".npz" else read_npy(path)
+        held = _read_npz(file) if suffix == ".npz" else read_npy(file)
         if isinstance(held, Mapping):
             return _to_cams(held, FIRST_LABEL[keys])
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
@@ -76,13 +79,14 @@ def read_prediction(path: Path, keys: str = "foreground") -> np.ndarray | Cams:
     return held
 
 
-def read_cams(path: Path, size: tuple[int, int], keys: str = "foreground") -> Cams:
+def read_cams(file: Path | Held, size: tuple[int, int], keys: str = "foreground") -> Cams:
     """The CAMs of an image of this size (H, W): of one without a class, maps (0,H,W).
 
     Raises OSError, which names the file, for one that holds something else or is of another size.
     """
+    path = file.path if isinstance(file, Held) else file
     try:
-        cams = read_prediction(path, keys)
+        cams = read_prediction(file, keys)
     except OSError as e:
         raise OSError(f"its maps {path} cannot be read: {e}") from e
     if not isinstance(cams, Cams):
@@ -94,10 +98,10 @@ def read_cams(path: Path, size: tuple[int, int], keys: str = "foreground") -> Ca
     return cams
 
 
-def read_label(path: Path) -> np.ndarray:
+def read_label(file: Path | BinaryIO) -> np.ndarray:
     """-> (H,W) integers of a palette or gray picture, as stored. Raises OSError for colours and damaged files."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
                 raise OSError(f"is a picture of mode {image.mode}; labels are palette or gray")
             return np.asarray(image).astype(np.int32 if image.mode.startswith("I") else np.uint8)
@@ -105,8 +109,8 @@ def read_label(path: Path) -> np.ndarray:
         raise OSError(str(e) or type(e).__name__) from e
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as npz:
+def _read_npz(file: BinaryIO) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as npz:
         return {name: npz[name] for name in npz.files}
 
 
@@ -126,20 +130,20 @@ def _to_cams(held: Mapping, first_label: int) -> Cams:
     return Cams(keys[order].astype(np.int64) + first_label, scores[order])
 
 
-def read_npy(path: Path) -> np.ndarray | object:
+def read_npy(file: BinaryIO) -> np.ndarray | object:
     """The array in a .npy file; of a pickled one, what it holds, made of dict, list, tuple, numbers, text and arrays
     alone. Raises OSError for a file that is damaged or asks for anything else: it is not opened further."""
-    with path.open("rb") as f:
-        try:
-            version = np.lib.format.read_magic(f)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            _, _, dtype = header(f)
-        except ValueError as e:
-            raise OSError(f"is no .npy file ({e})") from e
-        if dtype.hasobject:
-            return load_plain_pickle(f)
     try:
-        return np.load(path, allow_pickle=False)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        _, _, dtype = header(file)
+    except ValueError as e:
+        raise OSError(f"is no .npy file ({e})") from e
+    if dtype.hasobject:
+        return load_plain_pickle(file)
+    file.seek(0)
+    try:
+        return np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as e:
         raise OSError(f"is damaged ({e})") from e
 

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from misc.errors import InputError
 
-_KEY = "Fingerprint"
+KEY = "Fingerprint"
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def write_png(path: Path, array: np.ndarray, made_from: str = "") -> None:
     """Writes array ((H,W) or (H,W,3) uint8) to path, with the fingerprint made_from, atomically."""
     info = PngInfo()
     if made_from:
-        info.add_text(_KEY, made_from)
+        info.add_text(KEY, made_from)
     with replacing(path) as part:
         Image.fromarray(array).save(part, format="PNG", pnginfo=info, compress_level=3)
 
@@ -76,9 +76,9 @@ def is_current(path: Path, made_from: str) -> bool:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as npz:
-                return str(npz[_KEY.lower()]) == made_from
+                return str(npz[KEY.lower()]) == made_from
         with Image.open(path) as image:
-            return image.info.get(_KEY) == made_from
+            return image.info.get(KEY) == made_from
     except (OSError, SyntaxError, ValueError, KeyError, zipfile.BadZipFile):
         return False
 
@@ -86,7 +86,7 @@ def is_current(path: Path, made_from: str) -> bool:
 def write_npz(path: Path, made_from: str, **arrays: np.ndarray) -> None:
     """Writes arrays to path, compressed, with the fingerprint made_from, atomically."""
     with replacing(path) as part, part.open("wb") as f:
-        np.savez_compressed(f, **arrays, **{_KEY.lower(): np.array(made_from)})
+        np.savez_compressed(f, **arrays, **{KEY.lower(): np.array(made_from)})
 
 
 def write_cams(path: Path, keys: np.ndarray, cam: np.ndarray, made_from: str = "") -> None:
@@ -118,5 +118,5 @@ def read_json(path: Path) -> dict:
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as f:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as f:
         csv.writer(f).writerows([header, *rows])

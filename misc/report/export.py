@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from misc.errors import InputError
-from misc.files.store import replacing, write_json, write_png, write_text
+from misc.files.labels import write_mask
+from misc.files.rle import rle_encode
+from misc.files.store import write_json, write_png, write_text
+from misc.report.formats import EXPORT_FORMATS
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
@@ -29,27 +31,6 @@ class Labelled:
 
     image: Path
     label: np.ndarray
-
-
-def rle_encode(mask: np.ndarray) -> dict[str, object]:
-    """mask (H,W) bool -> COCO's compressed run-length code: {"size": [H, W], "counts": text}."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], changes, [flat.size]]))
-    counts = [0, *runs.tolist()] if flat[0] else runs.tolist()  # the first run is of background
-    deltas = counts[:3] + [count - before for count, before in zip(counts[3:], counts[1:], strict=False)]
-    return {"size": list(mask.shape), "counts": "".join(map(_to_text, deltas))}
-
-
-def _to_text(value: int) -> str:
-    """A signed number, 5 bits a character, low bits first; bit 5 says that more follow, offset 48."""
-    text = ""
-    while True:
-        bits, value = value & 31, value >> 5
-        done = value == (-1 if bits & 16 else 0)
-        text += chr(48 + (bits if done else bits | 32))
-        if done:
-            return text
 
 
 def polygons(mask: np.ndarray) -> list[Outline]:
@@ -121,10 +102,7 @@ def export_voc(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, s
     stems = []
     for item in labelled:
         stems.append(item.image.stem)
-        picture = Image.fromarray(item.label.astype(np.uint8))
-        picture.putpalette(spec.palette.tobytes())  # and is a palette picture from here on
-        with replacing(out_dir / "SegmentationClass" / f"{stems[-1]}.png") as part:
-            picture.save(part, format="PNG")
+        write_mask(out_dir / "SegmentationClass" / f"{stems[-1]}.png", item.label.astype(np.uint8))
     write_text(out_dir / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
     return len(stems)
 
@@ -169,7 +147,7 @@ def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path)
     return n
 
 
-FORMATS = {"coco": export_coco, "voc": export_voc, "labelme": export_labelme, "masks": export_masks}
+FORMATS = dict(zip(EXPORT_FORMATS, (export_coco, export_voc, export_labelme, export_masks), strict=True))
 
 
 def export(fmt: str, labelled: Iterator[Labelled], spec: DatasetSpec, out_dir: Path, **options: str) -> int:

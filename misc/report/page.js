@@ -48,6 +48,7 @@
     const parts = [plural(images.length, "image"), columns.slice(1).map((c) => c.title).join(", ")];
     $("subtitle").append(parts.filter(Boolean).join(" · "));
     if (data.failed) $("subtitle").append(` · ${data.failed} not shown, see `, el("a", { href: "failed.csv" }, "failed.csv"));
+    if (data.unscored) $("subtitle").append(` · ${data.unscored} without scores of their own, which are older than their labels: run eval`);
     $("tables").append(...data.tables.map(table));
     if (!data.tables.length) $("tables").append(el("p", { class: "note" }, "No masks, so no scores: sort the images by disagreement to find the labels worth a look."));
     for (const [title, pairs] of Object.entries(data.settings)) if (pairs.length) $("settings").append(settings(title, pairs));
@@ -483,7 +484,7 @@
     $("stage").addEventListener("pointermove", drag);
   }
 
-  // Gray files are coloured by the browser: see filters() of report.py.
+  // Gray files are coloured by the browser: see filters() of page.py.
   function makeFilter(id, type, tables) {
     const parts = ["R", "G", "B"].map((c, k) => el(`feFunc${c}`, { type, tableValues: tables[k].map((v) => (v / 255).toFixed(3)).join(" ") }));
     $("filters").append(el("filter", { id, "color-interpolation-filters": "sRGB", x: 0, y: 0, width: 1, height: 1 }, el("feComponentTransfer", {}, ...parts)));

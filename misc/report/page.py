@@ -1,8 +1,8 @@
 """A page to look at results with: scores, curves, and every image beside its maps, labels and mask.
 
-The page is one HTML file that needs no network: style (report.css), script (report.js) and data stand in it. Pictures
-are files beside it: thumbnails, one strip an image, and the full-size files where they lie. This module turns results
-into the data of the page; step/make_report.py collects them.
+The page is one HTML file that needs no network: style (page.css), script (page.js) and data stand in it. Pictures are
+files beside it: thumbnails, one strip per image, and the full-size files where they lie. This module turns results into
+the data of the page; step/report.py collects them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from PIL import Image
 
 from misc.files.store import read_json, replacing
 from misc.report.overview import cam_overlay
+from misc.report.score_files import read_curves
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
 
-CURVES = ("precision", "recall", "f")
 STYLES = ("photo", "heat", "gray", "mask", "classes")
 LONG_SIDE = 192  # of a thumbnail, in pixels
 QUALITY = 78  # of its WebP file
+EVERY = 3  # curves have a point at every third threshold: 255, 252, ..., 0
 MAX_POINTS = 400  # of a training curve
 _TEMPLATE = Path(__file__).with_suffix("")
 _DESCRIPTION = 0x010E  # EXIF ImageDescription
@@ -80,17 +81,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Record:
-    """What the page says of one image; kept in its thumbnail.
+    """What the page says of one image; kept in its thumbnail, but for its scores.
 
     size, tile: (width, height) of the image and of one thumbnail; values: "<column>.<score>" or "disagreement" ->
-    number; curves: column -> precision, recall and f in thousandths; classes: ids in it; filters: columns (by number)
-    whose file needs a filter other than its style's to be seen.
+    number; classes: ids in it; filters: columns (by number) whose file needs a filter other than its style's to be
+    seen.
     """
 
     size: tuple[int, int]
     tile: tuple[int, int]
     values: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     classes: list[int] = field(default_factory=list)
     filters: dict[str, str] = field(default_factory=dict)
 
@@ -153,15 +153,14 @@ def measures(columns: Sequence[Column], records: Sequence[Record]) -> list[dict]
     return [{**m, "name": title, "better": better} for m, (title, better) in zip(found, titles, strict=True)]
 
 
-def mean_curves(columns: Sequence[Column], records: Sequence[Record]) -> list[dict]:
-    """Precision, recall and F of each column, averaged over the images that have them."""
-    curves = []
-    for column in columns:
-        held = [record.curves[column.key] for record in records if column.key in record.curves]
-        if held:
-            mean = {key: np.mean([c[key] for c in held], axis=0) / 1000 for key in CURVES}
-            curves.append({"kind": column.key, "title": column.title, **{k: _rounded(v) for k, v in mean.items()}})
-    return curves
+def mean_curves(folder: Path, columns: Sequence[Column]) -> list[dict]:
+    """Of each column that has them in folder (misc/report/score_files.py), at EVERY threshold."""
+    held = [(column, read_curves(folder, column.key)) for column in columns]
+    return [
+        {"kind": c.key, "title": c.title, **{name: _rounded(values[::EVERY]) for name, values in curves.items()}}
+        for c, curves in held
+        if curves
+    ]
 
 
 def score_parts(metrics: Mapping, titles: Mapping[str, str]) -> dict[str, list]:

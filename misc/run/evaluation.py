@@ -1,23 +1,16 @@
-"""What the stand-alone evaluators share: pairs of files, what to do about missing ones, tables and exit status."""
+"""What the stand-alone commands share: flags, what to do about missing files, tables and exit status."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from misc.errors import InputError
-from misc.run.flags import HelpFormatter, count
-
-
-@dataclass(frozen=True)
-class Pair:
-    pred: Path
-    mask: Path
+from misc.run.failures import Failures
+from misc.run.flags import Args, Table, flag, stage
 
 
 class Strict:
@@ -39,28 +32,48 @@ class Strict:
             print(f"{len(self.rows)} prediction(s) left out; first: {file}: {reason}", file=sys.stderr)
 
 
-def present_pairs(
-    masks: Mapping[str, Path], pred_dir: Path, find: Callable[[str], Path | None], step: str, failures
-) -> list[Pair]:
-    """A pair for every mask (stem -> file) that find knows a prediction for; the others are added to failures."""
-    found = {stem: find(stem) for stem in masks}
-    missing = [stem for stem, path in found.items() if path is None]
-    for stem in missing:
-        failures.add(step, pred_dir / stem, f"prediction is missing ({len(missing)} of {len(masks)} are)")
-    return [Pair(path, masks[stem]) for stem, path in found.items() if path is not None]
+def present(
+    names: Collection[str], folder: Path, find: Callable[[str], Path | None], step: str, failures: Failures | Strict
+) -> dict[str, Path]:
+    """name -> the prediction that find knows; names without one are added to failures."""
+    found = {name: find(name) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    for name in missing:
+        failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(names)} are)")
+    return {name: path for name, path in found.items() if path is not None}
 
 
-def add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pred_dir", type=Path, nargs="+", required=True, help="folders to score, side by side")
-    parser.add_argument("--allow_missing", action="store_true", help="leave out what is missing or of another size")
-    parser.add_argument("--num_workers", type=count, default=0, help="threads; 0: one per core")
-    parser.add_argument("--out", type=Path, help="write all numbers to this .json")
-    parser.add_argument("--per_image", type=Path, help="write the scores of every image to this .csv")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+@stage("every stand-alone command")
+class Command:
+    allow_missing: bool = flag(False, "leave out what is missing or of another size", often=True)
+    num_workers: int = flag(0, "threads; 0: one per core", at_least=0)
+    quiet: bool = flag(False, "no progress bars")
 
 
-def evaluator_parser(description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+@stage("what is scored")
+class Scored:
+    pred_dir: tuple[Path, ...] = flag((), "folders to score, side by side", often=True, required=True)
+    mask_dir: Path | None = flag(None, "masks; each needs a prediction of its name", often=True)
+    list: Path | None = flag(None, "score only the images that this file names, one per line", often=True)
+    out: Path | None = flag(None, "write all numbers to this .json", often=True)
+    per_image: Path | None = flag(None, "write the scores of every image to this .csv", often=True)
+
+
+def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[..., int]:
+    """The main(argv=None) of a stand-alone command with these flags and Command's -> its exit status."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        def run() -> None:
+            args, _ = table.parse(argv)
+            failures = Strict(args.allow_missing)
+            try:
+                work(args, failures)
+            finally:
+                failures.tell()
+
+        return exit_status(run)
+
+    return main
 
 
 def exit_status(work: Callable[[], None]) -> int:
@@ -86,7 +99,7 @@ def short_names(folders: Sequence[str]) -> dict[str, str]:
 
 
 def table(results: Mapping[str, Mapping[str, object]], columns: Sequence[str]) -> str:
-    """A row a result; columns that no row has are left out, cells that a row lacks are empty."""
+    """A row per result; columns that no row has are left out, cells that a row lacks are empty."""
     columns = [name for name in columns if any(name in row for row in results.values())]
     first = max([10, *(len(name) + 2 for name in results)])
     widths = [max(12, len(name) + 2) for name in columns]

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from misc.errors import InputError
+from misc.report.formats import EXPORT_FORMATS
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _NUMBER = re.compile(r"-?[\d.,]+(e-?\d+)?|-?inf|nan", re.IGNORECASE)
@@ -363,6 +364,6 @@ class Results:
         None,
         "labels for other tools as well, to RESULT_DIR/export",
         often=True,
-        choices=("coco", "voc", "labelme", "masks"),
+        choices=EXPORT_FORMATS,
     )
     export_threshold: float = flag(0.5, "foreground of an exported label: at and above this", at_least=0, at_most=1)

@@ -6,8 +6,7 @@ import numpy as np
 
 
 class ClassScores:
-    """top1, the share of images whose likeliest class is theirs, or for images of several classes map (mean average
-    precision)."""
+    """top1 (share of images whose likeliest class is theirs) of images with one class each, mean_ap of others."""
 
     def __init__(self, single_label: bool):
         self.single_label = single_label
@@ -23,7 +22,7 @@ class ClassScores:
         logits, labels = np.stack(self._logits), np.stack(self._labels)
         if self.single_label:
             return {"top1": float(labels[np.arange(len(labels)), logits.argmax(1)].mean())}
-        return {"map": mean_average_precision(logits, labels)}
+        return {"mean_ap": mean_average_precision(logits, labels)}
 
 
 def mean_average_precision(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.coco14 import label_of_category, read_instances
-from data.coco_masks import decode_counts, draw_label
-from misc.report.export import rle_encode
+from data.coco_masks import draw_label
+from misc.files.rle import decode_counts, rle_encode
 
 POLYGONS = [  # height, width, points x y, rows that pycocotools 2.0.11 decodes
     (6, 8, [1.2, 0.7, 6.6, 2.1, 3.4, 5.3], "........ ..##.... ..####.. ...##... ...#.... ........"),

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from data.datasets import DATASETS
+from misc.report.kinds import SALIENCY
 from misc.run.failures import Failures
 from pgt.metrics.segmentation import Confusion, ContourF
 from step import export
@@ -246,6 +247,7 @@ def test_export_as_a_stage_of_a_run(tmp_path, photographs):
     (tmp_path / "r" / "cam_pamr" / "cat.png").unlink()
     failures = Failures(tmp_path / "r" / "failed.csv")
     flags = {"export": "masks", "export_threshold": 0.5, "limit": None, "num_workers": 1, "quiet": True}
+    flags |= dict.fromkeys(kind.folder_flag for kind in SALIENCY)
     args = SimpleNamespace(sal_dataset_dir=tmp_path / "images", result_dir=tmp_path / "r", **flags)
     export.run(args, failures)
     written = {path.relative_to(tmp_path / "r" / "export").as_posix() for path in (tmp_path / "r").rglob("export/*/*")}

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from misc.errors import InputError
+from misc.files.held import Held
 from misc.files.predictions import Cams, find_prediction, load_plain_pickle, read_npy, read_prediction
 
 SCORES = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
@@ -170,7 +171,7 @@ def test_files_that_hold_something_else(tmp_path):
     with pytest.raises(OSError):
         read_prediction(tmp_path / "none.npy")
     with pytest.raises(OSError, match=r"no \.npy file"):
-        read_npy(tmp_path / "cut.png")
+        read_npy(Held(tmp_path / "cut.png"))
 
 
 def test_label_map_of_cams_is_the_first_of_equals():

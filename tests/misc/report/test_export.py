@@ -17,7 +17,6 @@ from misc.report.export import (
     export_voc,
     painted_outlines,
     polygons,
-    rle_encode,
 )
 
 VOC = DATASETS["voc12"]
@@ -36,43 +35,6 @@ def noise(seed):
     return (
         rng.integers(0, rng.integers(1, 5), shape) if seed % 2 else np.kron(rng.integers(0, 3, (3, 4)), np.eye(7) > 0)
     )
-
-
-def decode_counts(text):
-    """COCO's text of run lengths -> the run lengths."""
-    values, value, shift = [], 0, 0
-    for char in text:
-        bits = ord(char) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            values.append(value + (values[-2] if len(values) > 2 else 0))
-            value, shift = 0, 0
-    return values
-
-
-def decode(rle):
-    counts = decode_counts(rle["counts"])
-    flat = np.repeat(np.arange(len(counts)) % 2, counts)
-    return flat.reshape(rle["size"], order="F").astype(bool)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_rle_decodes_to_the_mask(seed):
-    mask = noise(seed) == 1
-    np.testing.assert_array_equal(decode(rle_encode(mask)), mask)
-    for whole in (np.zeros_like(mask), np.ones_like(mask)):
-        np.testing.assert_array_equal(decode(rle_encode(whole)), whole)
-
-
-def test_rle_is_that_of_pycocotools(labelled):
-    coco = pytest.importorskip("pycocotools.mask")
-    masks = [item.label == v for item in labelled for v in np.unique(item.label)]
-    for mask in [*masks, *(noise(seed) == 1 for seed in range(30))]:
-        expected = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-        assert rle_encode(mask) == {"size": expected["size"], "counts": expected["counts"].decode()}
 
 
 def filled(mask):

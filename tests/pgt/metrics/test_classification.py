@@ -34,6 +34,9 @@ def test_top1():
     for logits, label in (([3, 1], [1, 0]), ([3, 1], [0, 1]), ([0, 1], [0, 1]), ([0, 1], [0, 1])):
         scores.step(np.array(logits), np.array(label))
     assert scores.get_results() == {"top1": 0.75}
+    several = ClassScores(single_label=False)
+    several.step(np.array([3, 1]), np.array([1, 1]))
+    assert several.get_results() == {"mean_ap": 1.0}
 
 
 def test_maps_against_boxes_and_masks(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,16 @@ from PIL import Image
 
 from data.datasets import get_dataset
 from misc.files.store import read_json, write_json, write_text
+from misc.report.kinds import SALIENCY
 from misc.report.page import Column, Record, page
+from misc.report.score_files import read_curves, write_scores
+from misc.report.seg_scores import IMAGE_COLUMNS, Protocol, score_folder
 from misc.run.failures import Failures
 from pgt.metrics.saliency import saliency_scores
+from pgt.metrics.segmentation import Confusion
 from step import eval as step_eval
-from step import make_report
-from step.make_report import Entry, disagreement, mean_iou, page_data
+from step import report
+from step.report import Entry, disagreement, page_data
 
 VOC = get_dataset("voc12")
 NASTY = ["a b", "ü 日本", "100%25 #1", "q'uote&", "<img src=x onerror=alert(1)>", 'd"q?']
@@ -45,13 +50,14 @@ def arguments(root, **others):
     return SimpleNamespace(
         **{"sal_dataset_dir": root / "set", "result_dir": root / "result", "limit": None, "mask_dir": None}
         | {"num_workers": 1, "overwrite": False, "quiet": True}
+        | dict.fromkeys(kind.folder_flag for kind in SALIENCY)
         | others
     )
 
 
 def run(args):
     failures = Failures(args.result_dir / "failed.csv")
-    make_report.run(args, failures)
+    report.run(args, failures)
     return failures
 
 
@@ -74,36 +80,63 @@ def built(tmp_path_factory, photographs):
     return root
 
 
-def records(root):
-    return {p.stem: make_report.report.read_record(p, held_from(p)) for p in (root / "result/report_files").iterdir()}
+def page_of(folder):
+    """The data of the page."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
 
 
-def held_from(path):
-    """The fingerprint that a thumbnail has."""
-    with Image.open(path) as image:
-        return json.loads(image.getexif()[0x010E])["from"]
+def values_of(folder):
+    """name -> measure -> value, of those that an image has."""
+    data = page_of(folder)
+    keys = [measure["key"] for measure in data["measures"]]
+    held = {image["name"]: zip(keys, image["values"], strict=True) for image in data["images"]}
+    return {name: {key: value for key, value in pairs if value is not None} for name, pairs in held.items()}
 
 
 # -------------------------------------------------------------------------------------------------- without a browser
-def test_records_hold_the_scores(built):
-    found = records(built)
-    assert sorted(found) == sorted(NAMES)
+def test_images_have_the_scores_that_eval_found(built):
+    found, data = values_of(built / "result"), page_of(built / "result")
+    assert sorted(found) == sorted(NAMES) and data["unscored"] == 0
+    kinds = [kind.key for kind in SALIENCY]
     for name in ("004", "a b"):
-        read = [np.asarray(Image.open(built / "result" / kind / f"{name}.png")) for kind in make_report.TITLES]
+        read = [np.asarray(Image.open(built / "result" / kind / f"{name}.png")) for kind in kinds]
         mask = np.asarray(Image.open(built / "set/masks" / f"{name}.png")) > 128
-        values = found[name].values
-        for kind, gray in zip(make_report.TITLES, read, strict=True):
+        for kind, gray in zip(kinds, read, strict=True):
             scores = saliency_scores(gray, mask)
             for key in ("mae", "max_f", "s_measure"):
-                assert values[f"{kind}.{key}"] == pytest.approx(getattr(scores, key), abs=1e-4)
-            assert values[f"{kind}.share"] == pytest.approx(gray.mean() / 255, abs=1e-4)
-            np.testing.assert_allclose(found[name].curves[kind]["f"], 1000 * scores.f[::3], atol=0.51)
+                assert found[name][f"{kind}.{key}"] == pytest.approx(getattr(scores, key), abs=1e-4)
+            assert found[name][f"{kind}.share"] == pytest.approx(gray.mean() / 255, abs=1e-4)
         soft, hard = read[1].astype(float), read[2].astype(float)
         wanted = 1 - np.minimum(soft, hard).sum() / np.maximum(soft, hard).sum()
-        assert values["disagreement"] == pytest.approx(wanted, abs=1e-4)
-    assert set(found["001"].values) == {"disagreement", "cam.share", "cam_pamr.share", "cam_slic.share"}
-    assert found["009"].filters == {"4": "binary"} and found["004"].filters == {}
-    assert found["009"].values["cam_slic.max_f"] > 0.6  # a mask of 0 and 1 is a mask
+        assert found[name]["disagreement"] == pytest.approx(wanted, abs=1e-4)
+    assert set(found["001"]) == {"disagreement", "cam.share", "cam_pamr.share", "cam_slic.share"}
+    filters = {image["name"]: image.get("filters") for image in data["images"]}
+    assert filters["009"] == {"4": "binary"} and filters["004"] is None
+    assert found["009"]["cam_slic.max_f"] > 0.6  # a mask of 0 and 1 is a mask
+    curves = read_curves(built / "result/scores", "cam_slic")["f"]
+    assert data["curves"][2]["f"] == pytest.approx(curves[::3], abs=1e-4) and len(curves) == 256
+
+
+def test_images_of_other_labels_or_masks_than_were_scored_have_no_scores(built, tmp_path, capsys):
+    root = shutil.copytree(built, tmp_path / "again")
+    save(root / "result/cam_pamr/004.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    save(root / "set/masks/005.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
+    run(arguments(root))
+    assert "report: 2 images have labels or masks newer than their scores: run eval\n" in capsys.readouterr().out
+    before, after = values_of(built / "result"), values_of(root / "result")
+    assert page_of(root / "result")["unscored"] == 2
+    scored = {name: {key for key in after[name] if "share" not in key} - {"disagreement"} for name in after}
+    assert scored["005"] == set() and {key.split(".")[0] for key in scored["004"]} == {"cam", "cam_slic"}
+    assert after["006"] == before["006"]
+    step_eval.run(arguments(root), Failures(root / "failed.csv"))
+    run(arguments(root))
+    assert "run eval" not in capsys.readouterr().out and "cam.mae" in values_of(root / "result")["005"]
+    shutil.rmtree(root / "result/scores")
+    run(arguments(root))
+    assert (
+        f"report: {len(NAMES) - 3} images have" in capsys.readouterr().out and page_of(root / "result")["curves"] == []
+    )
 
 
 def test_a_second_run_keeps_all_and_a_changed_file_is_looked_at_again(built, tmp_path):
@@ -157,14 +190,6 @@ def test_disagreement():
     ids = np.array([[0, 1, 2, 255]], np.uint8)
     assert disagreement(ids, np.array([[0, 2, 255, 2]], np.uint8), void=255) == 0.5
     assert disagreement(ids * 0 + 255, ids, void=255) == 0
-
-
-def test_mean_iou():
-    mask, pred = np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 3]], np.uint8)
-    assert mean_iou(pred, mask, VOC) == 0.5
-    assert mean_iou(pred, mask * 0 + 255, VOC) == 0
-    with pytest.raises(OSError, match="pred holds 96"):
-        mean_iou(pred + 96, mask, VOC)
 
 
 # ------------------------------------------------------------------------------------------------------ in a browser
@@ -265,7 +290,7 @@ def opened(built, browser):
 def test_summary_and_curves(opened, built):
     metrics = read_json(built / "result" / "metrics.json")
     assert opened.texts("h1") == ["Pseudo labels of set"]
-    assert opened.texts("#tables tbody th") == ["CAM", "pixel label", "superpixel label"]
+    assert opened.texts("#tables tbody th") == ["CAM", "pixel-wise label", "superpixel-wise label"]
     heads, cells = opened.texts("#tables thead th")[1:], opened.texts("#tables tbody td")
     assert heads[1] == "MAE ↓" and cells[1] == f"{metrics['cam']['mae']:.3f}"
     best = min(row["mae"] for row in metrics.values())
@@ -332,7 +357,7 @@ def test_filters(opened):
 def test_columns_and_sizes(opened):
     assert len(opened.all(".card:first-child .tile")) % 5 == 0
     opened.click("#columns button:nth-child(3)")
-    assert opened.texts("li:first-child .caption span:first-child") == ["image", "CAM", "superpixel label", "mask"]
+    assert opened.texts("li:first-child .caption span:first-child") == ["image", "CAM", "superpixel-wise label", "mask"]
     for _ in range(4):  # one always stays
         opened.click("#columns button[aria-pressed=true]")
     assert len(opened.all("li:first-child .tile")) == 1
@@ -369,11 +394,11 @@ def test_detail_by_keyboard(opened):
     chosen = "return document.querySelector('#layers [aria-pressed=true]').textContent"
     assert opened.js(chosen) == "CAM" and "#heat" in opened.js("return document.querySelector('.over').style.filter")
     opened.press("ARROW_DOWN")
-    assert opened.js(chosen) == "pixel label"
+    assert opened.js(chosen) == "pixel-wise label"
     opened.press("ARROW_DOWN", "ARROW_DOWN")  # no mask of this image
     assert opened.js(chosen) == "CAM" and not opened.one("#layers button:nth-child(4)").is_enabled()
     opened.press("3")
-    assert opened.js(chosen) == "superpixel label"
+    assert opened.js(chosen) == "superpixel-wise label"
     assert opened.loaded("#stage .over") == [WIDTH, HEIGHT, False]
     opened.press("ESCAPE")
     assert not opened.one("#detail").is_displayed()
@@ -537,36 +562,37 @@ def segmented(tmp_path_factory, photographs):
     sweep = {"thresholds": [0.0, 0.1, 0.2], "miou": [0.1, 0.6, 0.4], "best_threshold": 0.1}
     write_json(root / "metrics.json", {"cam": {"train": {"miou": 0.6, "threshold_sweep": sweep}}, "sem_seg": metrics})
     write_text(root / "train.csv", "step,loss,lr\n0,2.5,0.1\n10,1.5,0.1\n20,1.0,0.1\n")
-    styles = {"image": "photo", "cam": "heat"}
-    columns = [Column(key, key, styles.get(key, "classes"), folder) for key, folder in folders.items()]
-    suffixes = {"image": "jpg", "cam": "npz"}
-    entries = [
-        Entry(
-            name,
-            tuple(folder / f"{name}.{suffixes.get(key, 'png')}" for key, folder in folders.items()),
-            root / "report_files" / f"{name}.webp",
-        )
-        for name in NAMES[:6]
-    ]
+    styles, suffixes = {"image": "photo", "cam": "heat"}, {"image": "jpg", "cam": "npz"}
+    sources = {
+        Column(key, key, styles.get(key, "classes"), folder): {
+            name: folder / f"{name}.{suffixes.get(key, 'png')}" for name in NAMES[:6]
+        }
+        for key, folder in folders.items()
+    }
     args = SimpleNamespace(result_dir=root, num_workers=1, overwrite=False, quiet=True)
     failures = Failures(root / "failed.csv")
-    make_report.make_report(args, failures, "Segmentation", columns, entries, VOC)
+    masks = {name: folders["mask"] / f"{name}.png" for name in NAMES[:6]}
+    for key in ("cam", "crf", "sem_seg"):
+        rows = score_folder(folders[key], masks, Protocol(VOC), failures, args).rows
+        write_scores(root / "scores", key, ("image", "digest", *IMAGE_COLUMNS), rows)
+    report.make_report(args, failures, "Segmentation", sources, VOC)
     assert failures.close() == 0
     return root
 
 
 def test_values_of_classes(segmented):
-    found = make_report.report.read_record(
-        segmented / "report_files/001.webp", held_from(segmented / "report_files/001.webp")
-    )
+    image = next(image for image in page_of(segmented)["images"] if image["name"] == "001")
+    values = values_of(segmented)["001"]
     mask = np.asarray(Image.open(segmented / "mask/001.png"))
     moved = np.asarray(Image.open(segmented / "sem_seg/001.png"))
-    assert found.classes == [8] and found.filters == {"3": "palette"}
-    assert found.values["crf.miou"] == 1
-    assert found.values["sem_seg.miou"] == pytest.approx(mean_iou(moved, mask, VOC), abs=1e-4) != 1
-    assert found.values["disagreement"] == pytest.approx((mask != moved).mean(), abs=1e-4)
-    assert found.values["cam.share"] == pytest.approx((mask > 0).mean(), abs=1e-4)
-    assert "cam.mae" not in found.values
+    confusion = Confusion(VOC.num_classes)
+    confusion.step(moved, mask)
+    assert image["classes"] == [8] and image["filters"] == {"3": "palette"}
+    assert values["crf.miou"] == 1
+    assert values["sem_seg.miou"] == pytest.approx(confusion.get_results()["miou"], abs=1e-4) != 1
+    assert values["disagreement"] == pytest.approx((mask != moved).mean(), abs=1e-4)
+    assert values["cam.share"] == pytest.approx((mask > 0).mean(), abs=1e-4)
+    assert not {"cam.mae", "cam.miou"} & set(values)
 
 
 def test_segmentation_in_a_browser(segmented, browser):

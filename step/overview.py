@@ -4,6 +4,10 @@ Reads   the images of --sal_dataset_dir; RESULT_DIR/cam, cam_pamr, cam_slic and 
 Writes  RESULT_DIR/overview.png
 """
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +15,35 @@ import numpy as np
 from data.saliency import open_folder
 from misc.files.images import find_images, read_gray, read_image
 from misc.files.store import write_png
+from misc.report.kinds import SALIENCY, Kind, folders
 from misc.report.overview import cam_overlay, contact_sheet
-from step.eval import label_dirs
-
-TITLES = {"cam_pamr": "pixel-wise label", "cam_slic": "superpixel-wise label"}
+from misc.run.failures import Failures
 
 
-def run(args, failures) -> None:
+def run(args: argparse.Namespace, failures: Failures) -> None:
     folder = open_folder(args.sal_dataset_dir, args.limit)
     mask_dir = args.mask_dir or folder.mask_dir
     masks = find_images(mask_dir, "--mask_dir") if mask_dir else {}
     stems = [stem for stem, path in folder.images.items() if path not in failures][: args.overview_rows]
-    rows = [row(folder.images[stem], stem, label_dirs(args), masks.get(stem)) for stem in stems]
+    dirs = folders(SALIENCY, args)
+    rows = [row(folder.images[stem], stem, dirs, masks.get(stem)) for stem in stems]
     if rows:
         write_png(args.result_dir / "overview.png", contact_sheet(rows))
-        print(f"make_overview: {args.result_dir / 'overview.png'}")
+        print(f"overview: {args.result_dir / 'overview.png'}")
 
 
-def row(image_path: Path, stem: str, dirs: dict[str, Path], mask: Path | None) -> dict[str, np.ndarray]:
+def row(image_path: Path, stem: str, dirs: Mapping[Kind, Path], mask: Path | None) -> dict[str, np.ndarray]:
+    """title -> picture, of what there is; a map that is not of the image's size is left out."""
     image = read_image(image_path)
     pictures = {"image": image}
     for kind, folder in dirs.items():
         path = folder / f"{stem}.png"
         if path.is_file():
             gray = read_gray(path)
-            if kind != "cam":
-                pictures[TITLES[kind]] = gray
+            if kind.style != "heat":
+                pictures[kind.title] = gray
             elif gray.shape == image.shape[:2]:
-                pictures["CAM"] = cam_overlay(image, gray)
+                pictures[kind.title] = cam_overlay(image, gray)
     if mask:
         pictures["mask"] = read_gray(mask)
     return pictures

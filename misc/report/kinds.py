@@ -1,0 +1,50 @@
+"""Which kinds of maps and labels a run has, a row per kind: eval, overview, report and export know no others."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Kind:
+    """key: its name in metrics.json, and its folder below RESULT_DIR; folder_flag: the flag that may name another.
+    style: see misc.report.page.Column; heat: maps, which are no labels; suffix: of its files."""
+
+    key: str
+    title: str
+    style: str
+    suffix: str = ".png"
+    folder_flag: str | None = None
+
+    def folder(self, args: argparse.Namespace) -> Path:
+        return (self.folder_flag and getattr(args, self.folder_flag)) or args.result_dir / self.key
+
+
+SALIENCY = (
+    Kind("cam", "CAM", "heat", folder_flag="cam_out_dir"),
+    Kind("cam_pamr", "pixel-wise label", "gray", folder_flag="cam_pamr_out_dir"),
+    Kind("cam_slic", "superpixel-wise label", "gray", folder_flag="cam_slic_out_dir"),
+)
+SEGMENTATION = (
+    Kind("cam", "CAM", "heat", ".npz"),
+    Kind("sem_seg", "pseudo label", "classes"),
+    Kind("seg", "segmentation", "classes"),
+)
+CAM, (SEG_CAM, SEM_SEG, SEG) = SALIENCY[0], SEGMENTATION
+
+
+def folders(kinds: Sequence[Kind], args: argparse.Namespace) -> dict[Kind, Path]:
+    """kind -> its folder, of those that are there; not maps that someone else made (--prob_root of run_slic.py)."""
+    others = {CAM} if vars(args).get("prob_root") else set()
+    found = {kind: kind.folder(args) for kind in kinds if kind not in others}
+    return {kind: folder for kind, folder in found.items() if folder.is_dir()}
+
+
+def is_outdated(kind: Kind, stems: Iterable[str], args: argparse.Namespace) -> bool:
+    """Whether there is no saliency label of this kind for these images, or a map was made anew after its label."""
+    pairs = [(CAM.folder(args) / f"{stem}.png", kind.folder(args) / f"{stem}.png") for stem in stems]
+    pairs = [(cam, label) for cam, label in pairs if label.is_file()]
+    return not pairs or any(cam.is_file() and cam.stat().st_mtime_ns > label.stat().st_mtime_ns for cam, label in pairs)

@@ -1,0 +1,43 @@
+"""Class activation maps against masks, at all background thresholds.
+
+Reads   RESULT_DIR/cam/<name>.npz; the masks of --eval_splits
+Writes  RESULT_DIR/metrics.json: "cam" -> split -> miou, contour_f and iou at the best threshold, best_threshold, sweep
+        (the mIoU at 0, 0.01, ..., 0.59) and contour_f_at_<cam_bg_score>, all from 0 to 1, and n;
+        RESULT_DIR/scores/cam.csv, a row per image, at the best threshold
+Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from data.datasets import DatasetSpec
+from misc.files.held import Kept
+from misc.report.kinds import SEG_CAM
+from misc.report.seg_scores import Protocol, Scores, score_folder, score_splits, split_row
+from misc.run.failures import Failures
+from step.seg_set import open_eval
+
+
+def run(args: argparse.Namespace, failures: Failures) -> None:
+    score_splits(SEG_CAM, open_eval(args), partial(score, args=args, failures=failures), args)
+
+
+def score(
+    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: argparse.Namespace, failures: Failures
+) -> tuple[dict, Scores]:
+    """All thresholds at once; then, from the files in memory, contours at the best one."""
+    read = Kept()
+    given = score_folder(folder, masks, Protocol(spec, bg_score=args.cam_bg_score, read=read), failures, args)
+    sweep = given.sweep.get_results()
+    usable = {name: masks[name] for name, *_ in given.rows}
+    at_best = score_folder(folder, usable, Protocol(spec, bg_score=sweep["best_threshold"], read=read), failures, args)
+    own = {
+        "best_threshold": sweep["best_threshold"],
+        f"contour_f_at_{args.cam_bg_score:g}": given.contour_f,
+        "sweep": sweep["miou"],
+    }
+    return {**split_row(given, at_best.contour_f), **own}, at_best

@@ -1,0 +1,289 @@
+"""A page of results that opens from disk, in any browser, without a network.
+
+Reads   the images of --sal_dataset_dir, or of --eval_splits; their masks; RESULT_DIR/<kind> of misc/report/kinds.py,
+        metrics.json, scores/, args*.json, train*.csv, whichever are there
+Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<name>.webp, the thumbnails of an image side by side
+
+Scores are those that the evaluators left: an image whose label or mask is newer than its scores has none here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data.datasets import DatasetSpec
+from data.saliency import open_folder
+from misc.files.held import Held
+from misc.files.images import find_images, read_gray, read_image, read_mask
+from misc.files.predictions import Cams, read_label, read_prediction
+from misc.files.store import fingerprint, read_json, require_writable, write_text
+from misc.report import page as report
+from misc.report.kinds import SALIENCY, SEGMENTATION, Kind, folders, is_outdated
+from misc.report.page import Column, Record
+from misc.report.score_files import digest_of, read_scores
+from misc.report.seg_scores import masks_of
+from misc.run.failures import Failures
+from misc.run.parallel import num_workers_for, parallel_map, progress
+from step.seg_set import open_eval, open_train
+
+Sources = dict[Column, Mapping[str, Path]]  # column -> name -> file
+SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image: its files, one for each column (the image first), None where it has none; where its thumbnails go."""
+
+    name: str
+    files: tuple[Path | None, ...]
+    thumb: Path
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A file as read. picture (H,W,3) or (H,W) uint8 to look at; values (H,W) uint8 gray or ids, or bool of a mask;
+    filter: see misc.report.page.Record.filters."""
+
+    picture: np.ndarray
+    values: np.ndarray | None = None
+    filter: str = ""
+
+
+def run(args: argparse.Namespace, failures: Failures) -> None:
+    """Of saliency maps and labels."""
+    folder = open_folder(args.sal_dataset_dir, args.limit)
+    mask_dir = args.mask_dir or folder.mask_dir
+    dirs = {k: d for k, d in folders(SALIENCY, args).items() if not is_outdated(k, folder.images, args)}
+    sources = sources_of(args.sal_dataset_dir, folder.images, dirs)
+    if mask_dir:
+        sources[Column("mask", "mask", "mask", mask_dir)] = find_images(mask_dir, "--mask_dir")
+    make_report(args, failures, f"Pseudo labels of {args.sal_dataset_dir.resolve().name}", sources)
+
+
+def run_classes(args: argparse.Namespace, failures: Failures) -> None:
+    """Of maps and labels of classes."""
+    parts = list(open_eval(args).values()) or [open_train(args)]
+    images, masks = {}, {}
+    for part in parts:
+        images |= zip(part.images.names, part.images.files, strict=True)
+        masks |= masks_of(part)
+    sources = sources_of(parts[0].images.files[0].parent, images, folders(SEGMENTATION, args))
+    if parts[0].mask_dir:
+        sources[Column("mask", "mask", "classes", parts[0].mask_dir)] = masks
+    name = "toy" if args.toy else (args.data_dir or args.dataset_root).resolve().name
+    make_report(args, failures, f"Pseudo labels of {name}", sources, parts[0].spec)
+
+
+def sources_of(image_dir: Path, images: Mapping[str, Path], dirs: Mapping[Kind, Path]) -> Sources:
+    """The columns of the images and of each kind of map or label."""
+    sources: Sources = {Column("image", "image", "photo", image_dir): images}
+    for kind, folder in dirs.items():
+        column = Column(kind.key, kind.title, kind.style, folder)
+        sources[column] = {name: folder / f"{name}{kind.suffix}" for name in images}
+    return sources
+
+
+def make_report(
+    args: argparse.Namespace, failures: Failures, title: str, sources: Sources, spec: DatasetSpec | None = None
+) -> None:
+    """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
+    first two others that are no heat maps are the labels whose disagreement is told.
+
+    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes. An image with a
+    corrupt file is added to failures and left out.
+    """
+    columns, thumbs = tuple(sources), args.result_dir / "report_files"
+    require_writable(thumbs)
+    entries = [
+        Entry(name, tuple(_existing(files.get(name)) for files in sources.values()), thumbs / f"{name}.webp")
+        for name in sources[columns[0]]
+    ]
+    work = partial(make_one, columns=columns, spec=spec, overwrite=args.overwrite)
+    done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
+    scores = {column.key: read_scores(args.result_dir / "scores", column.key) for column in columns}
+    shown, records, unscored = [], [], 0
+    for entry, result in progress(done, len(entries), "report", args.quiet):
+        if isinstance(result, OSError):
+            if entry.files[0] not in failures:
+                failures.add("report", entry.files[0], result)
+            continue
+        record, digests = result
+        rows = {key: scores[key].get((entry.name, digest)) for key, digest in digests.items()}
+        unscored += None in rows.values() and not any(path in failures for path in entry.files if path)
+        shown.append(entry)
+        records.append(replace(record, values={**record.values, **_shown(rows)}))
+    if unscored:
+        print(f"report: {unscored} images have labels or masks newer than their scores: run eval")
+    data = page_data(args.result_dir, columns, shown, records, spec)
+    data |= {"failed": len(entries) - len(shown), "unscored": unscored}
+    path = args.result_dir / "report.html"
+    write_text(path, report.page(title, data))
+    print(f"report: {len(shown)} images, in {path}")
+
+
+def _existing(path: Path | None) -> Path | None:
+    return path if path and path.is_file() else None
+
+
+def _shown(rows: Mapping[str, Mapping[str, float] | None]) -> dict[str, float]:
+    """kind -> scores of an image -> what the page says of it; a mask that is all void has no mIoU."""
+    found = {f"{key}.{name}": (row or {}).get(name, math.nan) for key, row in rows.items() for name in SHOWN}
+    return {key: round(value, 4) for key, value in found.items() if not math.isnan(value)}
+
+
+def page_data(
+    result_dir: Path,
+    columns: Sequence[Column],
+    entries: Sequence[Entry],
+    records: Sequence[Record],
+    spec: DatasetSpec | None = None,
+) -> dict:
+    """All that misc/report/page.js draws."""
+    scores = report.score_parts(read_json(result_dir / "metrics.json"), {c.key: c.title for c in columns})
+    kinds = [c.key for c in columns[1:] if c.key != "mask"] + [
+        row["kind"] for t in scores["tables"] for row in t["rows"]
+    ]
+    measures = report.measures(columns, records)
+    images = [_image(e, r, columns, measures, result_dir) for e, r in zip(entries, records, strict=True)]
+    return {
+        "columns": [
+            {"key": c.key, "title": c.title, "style": c.style, "base": report.url(c.folder, result_dir) + "/"}
+            for c in columns
+        ],
+        "kinds": list(dict.fromkeys(kinds)),
+        "measures": measures,
+        **scores,
+        "thresholds": list(range(255, -1, -report.EVERY)),
+        "curves": report.mean_curves(result_dir / "scores", columns),
+        "losses": report.training_curves(result_dir),
+        "settings": report.settings(result_dir),
+        "classes": report.class_legend(records, spec) if spec else [],
+        "filters": report.filters(spec.palette if spec else None),
+        "images": images,
+    }
+
+
+def _image(entry: Entry, record: Record, columns: Sequence[Column], measures: list[dict], result_dir: Path) -> dict:
+    files = [path and report.url(path, c.folder) for path, c in zip(entry.files, columns, strict=True)]
+    values = [record.values.get(m["key"]) for m in measures]
+    image = {"name": entry.name, "size": record.size, "tile": record.tile, "files": files, "values": values}
+    extra = {"classes": record.classes, "filters": record.filters}
+    return {**image, "thumb": report.url(entry.thumb, result_dir), **{k: v for k, v in extra.items() if v}}
+
+
+def make_one(
+    entry: Entry, columns: Sequence[Column], spec: DatasetSpec | None = None, overwrite: bool = False
+) -> tuple[Record, dict[str, str]]:
+    """Writes the thumbnails of one image, unless they are up to date -> what is said of it, and digests_of its files.
+    Raises OSError where a file of it is corrupt."""
+    files = [path and Held(path) for path in entry.files]
+    made_from = fingerprint(
+        *(file.getvalue() if file else b"" for file in files),
+        {
+            "columns": [(c.key, c.style) for c in columns],
+            "there": [file is not None for file in files],
+            "thumbnail": [report.LONG_SIDE, report.QUALITY],
+            "classes": spec and [spec.num_classes, spec.ignore],
+        },
+    )
+    digests = digests_of(columns, files)
+    if not overwrite and (record := report.read_record(entry.thumb, made_from)):
+        return record, digests
+    layers = [file and read_layer(c.style, file, spec) for c, file in zip(columns, files, strict=True)]
+    picture, tile = report.strip([layer and layer.picture for layer in layers], [c.style for c in columns])
+    record = Record(
+        size=layers[0].picture.shape[1::-1],
+        tile=tile,
+        filters={str(k): layer.filter for k, layer in enumerate(layers) if layer and layer.filter},
+        **assess(columns, layers, spec),
+    )
+    report.write_strip(entry.thumb, picture, record, made_from)
+    return record, digests
+
+
+def digests_of(columns: Sequence[Column], files: Sequence[Held | None]) -> dict[str, str]:
+    """kind -> digest of those files of an image that are scored: classes against classes, all others against masks."""
+    there = {column.key: (column, file) for column, file in zip(columns[1:], files[1:], strict=True) if file}
+    truth, mask = there.pop("mask", (None, None))
+    return {
+        key: digest_of(file, mask)
+        for key, (column, file) in there.items()
+        if mask and (column.style == "classes") == (truth.style == "classes")
+    }
+
+
+def read_layer(style: str, file: Held, spec: DatasetSpec | None = None) -> Layer:
+    """Raises OSError where the file is not a whole picture or, in a column of style heat, CAMs of classes."""
+    if style == "photo":
+        return Layer(read_image(file))
+    if style == "classes":
+        return _read_classes(file, spec)
+    if style == "heat" and file.path.suffix in (".npz", ".npy"):
+        return _read_cams(file)
+    gray = read_gray(file)
+    if style == "mask":
+        mask = read_mask(file)
+        return Layer(mask * np.uint8(255), mask, "binary" if gray.max() == 1 else "")
+    return Layer(gray, gray)
+
+
+def _read_classes(file: Held, spec: DatasetSpec) -> Layer:
+    ids = read_label(file)
+    with Image.open(file) as image:
+        if image.mode == "P":
+            return Layer(np.asarray(image.convert("RGB")), ids)
+    return Layer(spec.palette[ids & 255], ids, "palette")
+
+
+def _read_cams(file: Held) -> Layer:
+    """The strongest class of each pixel, over the strongest of all."""
+    cams = read_prediction(file)
+    if not isinstance(cams, Cams):
+        raise OSError(f"{file.path} holds no CAMs")
+    scores = cams.scores[cams.labels > 0]
+    best = scores.max(axis=0).clip(0) if scores.size else np.zeros((1, 1), np.float32)
+    gray = cv2.convertScaleAbs(best, alpha=255 / max(float(best.max()), 1e-12))
+    return Layer(gray, gray)
+
+
+def assess(columns: Sequence[Column], layers: Sequence[Layer | None], spec: DatasetSpec | None = None) -> dict:
+    """values and classes of a Record; labels of two sizes are not compared."""
+    there = {c.key: (c.style, layer.values) for c, layer in zip(columns[1:], layers[1:], strict=True) if layer}
+    truth = there.pop("mask", None)
+    values = {
+        f"{key}.share": float(_foreground(pred, spec).mean() if style == "classes" else pred.mean() / 255)
+        for key, (style, pred) in there.items()
+    }
+    labels = [(style, pred) for style, pred in there.values() if style != "heat"][:2]
+    if len(labels) == 2 and len({(style, pred.shape) for style, pred in labels}) == 1:
+        void = spec.ignore if labels[0][0] == "classes" else None
+        values["disagreement"] = disagreement(labels[0][1], labels[1][1], void)
+    named = [pred for style, pred in (*there.values(), *([truth] if truth else [])) if style == "classes"]
+    ids = np.unique(named[-1][_foreground(named[-1], spec)]).tolist() if named else []
+    return {"values": {key: round(value, 4) for key, value in values.items()}, "classes": ids}
+
+
+def _foreground(ids: np.ndarray, spec: DatasetSpec) -> np.ndarray:
+    return (ids != 0) & (ids != spec.ignore)
+
+
+def disagreement(a: np.ndarray, b: np.ndarray, void: int | None = None) -> float:
+    """How much two labels (H,W) of an image differ: 0 alike, 1 nothing in common.
+
+    Of soft labels (void None; uint8) 1 - sum(min) / sum(max), the Jaccard distance without a threshold: a small object
+    counts as much as a large one. Of class ids the share of the pixels, void ones left out, that differ.
+    """
+    if void is not None:
+        valid = (a != void) & (b != void)
+        return float((a != b)[valid].mean()) if valid.any() else 0.0
+    union = int(np.maximum(a, b).sum())
+    return 1 - int(np.minimum(a, b).sum()) / union if union else 0.0
