@@ -26,6 +26,7 @@ from data.coco_masks import draw_label
 from data.labelled import describe, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
 from misc.errors import InputError
+from misc.files.held import Held
 from misc.files.labels import has_fingerprint, write_mask
 from misc.files.store import require_writable, write_csv, write_text
 from misc.run.each import Item, Write, each
@@ -125,7 +126,7 @@ def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Fa
         shape, annotations = (item.facts["height"], item.facts["width"]), instances.annotations[item.facts["id"]]
         return [{"shape": shape, "labels": list(labels.items()), "annotations": annotations}]
 
-    def draw(item: Item, _: Sequence[bytes]) -> list[Write]:
+    def draw(item: Item, _: Sequence[Held]) -> list[Write]:
         (path,), image = item.outs, item.facts
         if path.exists() and not has_fingerprint(path):
             raise OSError(f"{path} was made by another program; move it away")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any
 
@@ -15,15 +16,25 @@ def setting(default: Any, help: str, **bounds: Any) -> Any:
     return field(default=default, metadata={"help": help, **bounds})
 
 
+def out_of_bounds(value: Any, facts: Mapping[str, Any]) -> str | None:
+    """What to give instead of a value that is none of the choices, out of bounds, NaN or infinite; None: it is fine.
+
+    facts: the metadata of a setting. None is within all bounds.
+    """
+    if value not in facts.get("choices", (value,)):
+        return f"give one of {', '.join(map(str, facts['choices']))}"
+    bounds = {key: bound for key, bound in facts.items() if key in _BOUNDS}
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or (math.isfinite(value) and all(_BOUNDS[key](value, bound) for key, bound in bounds.items())):
+        return None
+    wanted = " and ".join(f"{key.replace('_', ' ')} {bound}" for key, bound in bounds.items())
+    return f"give a number {wanted}".rstrip()
+
+
 def check_bounds(settings: Any) -> None:
-    """Raises ValueError where a field is none of its choices, out of its bounds, NaN or infinite. None may pass."""
+    """Raises ValueError where a field of the dataclass is out of bounds."""
     for f in fields(settings):
-        value, bounds = getattr(settings, f.name), {k: v for k, v in f.metadata.items() if k in _BOUNDS}
-        inside = value is None or all(
-            _BOUNDS[key](value, bound) and math.isfinite(value) for key, bound in bounds.items()
-        )
-        if not inside:
-            wanted = " and ".join(f"{key.replace('_', ' ')} {bound}" for key, bound in bounds.items())
-            raise ValueError(f"{f.name} is {value}: give a number {wanted}")
-        if value not in f.metadata.get("choices", (value,)):
-            raise ValueError(f"{f.name} is {value!r}: give one of {f.metadata['choices']}")
+        value = getattr(settings, f.name)
+        problem = out_of_bounds(value, f.metadata)
+        if problem:
+            raise ValueError(f"{f.name} is {value!r}: {problem}")

@@ -9,7 +9,6 @@ Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,15 +18,16 @@ from misc.files.held import Kept
 from misc.report.kinds import SEG_CAM
 from misc.report.seg_scores import Protocol, Scores, score_folder, score_splits, split_row
 from misc.run.failures import Failures
+from misc.run.flags import Args
 from step.seg_set import open_eval
 
 
-def run(args: argparse.Namespace, failures: Failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     score_splits(SEG_CAM, open_eval(args), partial(score, args=args, failures=failures), args)
 
 
 def score(
-    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: argparse.Namespace, failures: Failures
+    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: Args, failures: Failures
 ) -> tuple[dict, Scores]:
     """All thresholds at once; then, from the files in memory, contours at the best one."""
     read = Kept()

@@ -6,13 +6,12 @@ Writes  RESULT_DIR/metrics.json: kind -> split -> miou, contour_f and iou, all f
 Paper   HFPL (WACV 2024); pgt/metrics/segmentation.py
 """
 
-import argparse
-
 from misc.report.kinds import SEG
 from misc.report.seg_scores import score_labels
 from misc.run.failures import Failures
+from misc.run.flags import Args
 from step.seg_set import open_eval
 
 
-def run(args: argparse.Namespace, failures: Failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     score_labels(SEG, open_eval(args), args, failures)

@@ -11,7 +11,6 @@ Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale infer
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +24,7 @@ import torch
 from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.download import sha256_of
+from misc.files.held import Held
 from misc.files.images import at_most, image_size, limit_side, read_image
 from misc.files.store import write_cams, write_png
 from misc.run.device import autocast, batch_size_for, pick_device
@@ -97,8 +97,8 @@ def make_maps(
     settings = {**facts, "weights": sha256, **settings, "scales": args.cam_scales, "max_side": args.max_side}
     fast = for_inference(net.to(device))
 
-    def read(item: Item, data: Sequence[bytes]) -> Work:
-        image = read_image(io.BytesIO(data[0]))
+    def read(item: Item, data: Sequence[Held]) -> Work:
+        image = read_image(data[0])
         return Work(at_most(image, args.max_side), image.shape[:2], tuple((item.facts or {}).get("keys", ())))
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:

@@ -8,7 +8,6 @@ Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from misc.files.held import Held
 from misc.files.images import at_most, read_image
 from misc.files.predictions import read_cams
 from misc.files.store import write_cams
@@ -36,9 +36,9 @@ def run(args: Args, failures: Failures) -> None:
     images, params = open_train(args).images, args.crf.at_scale(args.crf_scale)
     settings = {**asdict(params), "max_side": args.max_side}
 
-    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
-        image = read_image(io.BytesIO(data[0]))
-        cams = read_cams(item.reads[1], image.shape[:2])
+    def make(item: Item, data: Sequence[Held]) -> list[Write]:
+        image = read_image(data[0])
+        cams = read_cams(data[1], image.shape[:2])
         keys = np.append(0, cams.labels)
         probs = (crf_map(image, cams.scores, alpha, params, args.max_side) for alpha in args.crf_alphas)
         return [partial(write_cams, keys=keys, cam=prob) for prob in probs]

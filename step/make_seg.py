@@ -10,7 +10,6 @@ Paper   Chen et al., DeepLab, ICLR 2015; the recipe is that of SEAM (CVPR 2020) 
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from misc.files.download import sha256_of
+from misc.files.held import Held
 from misc.files.images import at_most, find_images, read_image
 from misc.files.labels import write_mask
 from misc.run.device import in_turns, pick_device
@@ -57,8 +57,8 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     probabilities = segmenter(net.to(pick_device(args.device)), args.seg_scales)
     crf = args.seg_crf.at_scale(args.crf_scale) if args.seg_crf else None
 
-    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
-        image = read_image(io.BytesIO(data[0]))
+    def make(item: Item, data: Sequence[Held]) -> list[Write]:
+        image = read_image(data[0])
         small = at_most(image, args.max_side)
         prob = probabilities(small)
         prob = prob if crf is None else refined(small, prob, crf)

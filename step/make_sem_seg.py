@@ -11,7 +11,6 @@ Paper   Ahn & Kwak, Learning pixel-level semantic affinity, CVPR 2018, section 3
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from misc.files.download import sha256_of
+from misc.files.held import Held
 from misc.files.images import limit_side, read_image
 from misc.files.labels import write_mask
 from misc.files.predictions import Cams, read_cams
@@ -61,9 +61,9 @@ def run(args: Args, failures: Failures) -> None:
     net, sha256 = read_network(weights, AffinityNet), sha256_of(weights)
     embed = embedder(net.to(pick_device(args.device)))
 
-    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
-        image = read_image(io.BytesIO(data[0]))
-        cams = read_cams(item.reads[1], image.shape[:2])
+    def make(item: Item, data: Sequence[Held]) -> list[Write]:
+        image = read_image(data[0])
+        cams = read_cams(data[1], image.shape[:2])
         scores, labels = pseudo_scores(image, cams, embed, params, args.max_side), np.append(0, cams.labels)
         writes: list[Write] = [partial(write_mask, label=label_map(scores, labels, 0))]
         if params.confidence:

@@ -6,7 +6,6 @@ Writes  RESULT_DIR/overview.png
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from misc.files.store import write_png
 from misc.report.kinds import SALIENCY, Kind, folders
 from misc.report.overview import cam_overlay, contact_sheet
 from misc.run.failures import Failures
+from misc.run.flags import Args
 
 
-def run(args: argparse.Namespace, failures: Failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     folder = open_folder(args.sal_dataset_dir, args.limit)
     mask_dir = args.mask_dir or folder.mask_dir
     masks = find_images(mask_dir, "--mask_dir") if mask_dir else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from misc.files.held import Held
 from misc.files.images import at_most, read_gray, read_image
 from misc.files.store import write_png
 from misc.run.each import Item, Write, each
@@ -41,12 +41,14 @@ def refine_folder(
     brought back to the image's own size. settings: parts of the fingerprint besides both files.
     """
 
-    def make(item: Item, data: Sequence[bytes]) -> list[Write]:
-        image, cam = read_image(io.BytesIO(data[0])), read_cam(item.reads[1], data[1])
+    def make(item: Item, data: Sequence[Held]) -> list[Write]:
+        image = read_image(data[0])
         try:
-            cam = at_size(cam, image.shape[:2])
+            cam = at_size(read_gray(data[1]), image.shape[:2])
+        except OSError as e:
+            raise OSError(f"its map {data[1].path} cannot be read: {e}") from e
         except ValueError as e:
-            raise OSError(f"its map {item.reads[1]} {e}") from e
+            raise OSError(f"its map {data[1].path} {e}") from e
         label = refine(at_most(image, args.max_side), at_most(cam, args.max_side))
         return [partial(write_png, array=cv2.resize(label, cam.shape[::-1], interpolation=cv2.INTER_LINEAR))]
 
@@ -57,14 +59,6 @@ def refine_folder(
     parts = [tuple(settings)]
     record = partial(write_record, args, step, what, out_dir)
     each(step, items, lambda _: parts, make, args, failures, record=record)
-
-
-def read_cam(path: Path, data: bytes) -> np.ndarray:
-    """-> (H,W) uint8 of the file at path, which holds data. Raises OSError, which names it."""
-    try:
-        return read_gray(io.BytesIO(data))
-    except OSError as e:
-        raise OSError(f"its map {path} cannot be read: {e}") from e
 
 
 def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:

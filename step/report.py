@@ -9,7 +9,6 @@ Scores are those that the evaluators left: an image whose label or mask is newer
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from misc.report.page import Column, Record
 from misc.report.score_files import digest_of, read_scores
 from misc.report.seg_scores import masks_of
 from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map, progress
 from step.seg_set import open_eval, open_train
 
@@ -58,7 +58,7 @@ class Layer:
     filter: str = ""
 
 
-def run(args: argparse.Namespace, failures: Failures) -> None:
+def run(args: Args, failures: Failures) -> None:
     """Of saliency maps and labels."""
     folder = open_folder(args.sal_dataset_dir, args.limit)
     mask_dir = args.mask_dir or folder.mask_dir
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, failures: Failures) -> None:
     make_report(args, failures, f"Pseudo labels of {args.sal_dataset_dir.resolve().name}", sources)
 
 
-def run_classes(args: argparse.Namespace, failures: Failures) -> None:
+def run_classes(args: Args, failures: Failures) -> None:
     """Of maps and labels of classes."""
     parts = list(open_eval(args).values()) or [open_train(args)]
     images, masks = {}, {}
@@ -92,9 +92,7 @@ def sources_of(image_dir: Path, images: Mapping[str, Path], dirs: Mapping[Kind, 
     return sources
 
 
-def make_report(
-    args: argparse.Namespace, failures: Failures, title: str, sources: Sources, spec: DatasetSpec | None = None
-) -> None:
+def make_report(args: Args, failures: Failures, title: str, sources: Sources, spec: DatasetSpec | None = None) -> None:
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
     first two others that are no heat maps are the labels whose disagreement is told.
 

@@ -103,4 +103,4 @@ def test_no_images_and_no_maps(tmp_path, capsys):
     assert run("--img_root", tmp_path / "none", "--result_dir", tmp_path / "r") == 2
     assert "--img_root" in (err := capsys.readouterr().err) and err.count("\n") == 1
     assert run("--slic_recipe", "mine") == 2
-    assert "--slic_recipe mine: unknown, choose one of default, published, mfnet_stage2" in capsys.readouterr().err
+    assert "--slic_recipe mine: give one of default, published, mfnet_stage2" in capsys.readouterr().err

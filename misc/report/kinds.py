@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from misc.run.flags import Args
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Kind:
     suffix: str = ".png"
     folder_flag: str | None = None
 
-    def folder(self, args: argparse.Namespace) -> Path:
+    def folder(self, args: Args) -> Path:
         return (self.folder_flag and getattr(args, self.folder_flag)) or args.result_dir / self.key
 
 
@@ -36,14 +39,14 @@ SEGMENTATION = (
 CAM, (SEG_CAM, SEM_SEG, SEG) = SALIENCY[0], SEGMENTATION
 
 
-def folders(kinds: Sequence[Kind], args: argparse.Namespace) -> dict[Kind, Path]:
+def folders(kinds: Sequence[Kind], args: Args) -> dict[Kind, Path]:
     """kind -> its folder, of those that are there; not maps that someone else made (--prob_root of run_slic.py)."""
-    others = {CAM} if vars(args).get("prob_root") else set()
+    others = {CAM} if args.maps_of_others else set()
     found = {kind: kind.folder(args) for kind in kinds if kind not in others}
     return {kind: folder for kind, folder in found.items() if folder.is_dir()}
 
 
-def is_outdated(kind: Kind, stems: Iterable[str], args: argparse.Namespace) -> bool:
+def is_outdated(kind: Kind, stems: Iterable[str], args: Args) -> bool:
     """Whether there is no saliency label of this kind for these images, or a map was made anew after its label."""
     pairs = [(CAM.folder(args) / f"{stem}.png", kind.folder(args) / f"{stem}.png") for stem in stems]
     pairs = [(cam, label) for cam, label in pairs if label.is_file()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from misc.report.kinds import Kind
 from misc.report.score_files import digest_of, write_scores
 from misc.run.evaluation import Strict, present, to_json
 from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map, progress
 from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
 
@@ -92,7 +92,7 @@ class Scores:
 
 
 def score_folder(
-    folder: Path, masks: Mapping[str, Path], protocol: Protocol, failures: Failures | Strict, args: argparse.Namespace
+    folder: Path, masks: Mapping[str, Path], protocol: Protocol, failures: Failures | Strict, args: Args
 ) -> Scores:
     """All masks (name -> file) against their predictions in folder; what cannot be used is added to failures.
 
@@ -165,7 +165,7 @@ def score_splits(
     kind: Kind,
     parts: Mapping[str, SegmentationSet],
     score: Callable[[Path, Mapping[str, Path], DatasetSpec], tuple[dict, Scores]],
-    args: argparse.Namespace,
+    args: Args,
 ) -> None:
     """score(folder, masks, spec) of each split -> its row in metrics.json, and a row per image in scores/<kind>.csv.
     Of label maps, splits without any are left out."""
@@ -197,9 +197,7 @@ def masks_of(part: SegmentationSet) -> dict[str, Path]:
     return {name: path for name, path in masks.items() if path and path.is_file()}
 
 
-def score_labels(
-    kind: Kind, parts: Mapping[str, SegmentationSet], args: argparse.Namespace, failures: Failures
-) -> None:
+def score_labels(kind: Kind, parts: Mapping[str, SegmentationSet], args: Args, failures: Failures) -> None:
     """The label maps of one kind, see score_splits."""
 
     def score(folder: Path, masks: Mapping[str, Path], spec: DatasetSpec) -> tuple[dict, Scores]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import cv2
 
+from misc.files.held import Held
 from misc.files.store import fingerprint, is_current, require_writable
 from misc.run.parallel import num_workers_for, parallel_map, progress
 
@@ -71,7 +72,7 @@ def each(
     step: str,
     items: Sequence[Item],
     settings: Mapping[str, object] | Callable[[Item], Sequence[object]],
-    make: Callable[[Item, Sequence[bytes]], Any],
+    make: Callable[[Item, Sequence[Held]], Any],
     args: RunArgs,
     failures: Told,
     *,
@@ -83,7 +84,7 @@ def each(
     """Makes what is not current of the items; -> how many.
 
     settings: whatever the results depend on besides the files, of all outputs alike, or of an item the parts of the
-    fingerprint of each output. make(item, bytes of its reads) -> what is to be written, a Write per output, or what
+    fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or what
     batches take. OSErrors are the item's failure. record() is called before the first result is written, and
     record(keep=True) where there is none. part (i, n): every n-th item from the i-th on.
     """
@@ -95,7 +96,7 @@ def each(
     write = _Writer(record)
 
     def work(item: Item) -> Made | None:
-        data = [_bytes_of(path, item) for path in item.reads]
+        data = [_held(path, item) for path in item.reads]
         prints = tuple(_prints(item, data, settings))
         if not args.overwrite and all(map(is_current, item.outs, prints)):
             return None
@@ -116,19 +117,22 @@ def each(
     return write.num
 
 
-def _bytes_of(path: Path, item: Item) -> bytes:
+def _held(path: Path, item: Item) -> Held:
     try:
-        return path.read_bytes()
+        return Held(path)
     except FileNotFoundError:
         if path == item.source:
             raise
         raise FileNotFoundError(f"{path}, which it needs, is missing: run {item.made_by}") from None
 
 
-def _prints(item: Item, data: Sequence[bytes], settings: Any) -> Iterator[str]:
+def _prints(item: Item, data: Sequence[Held], settings: Any) -> Iterator[str]:
     """The fingerprint of each output."""
     parts = settings(item) if callable(settings) else [settings] * len(item.outs)
-    return (fingerprint(*data, *(part if isinstance(part, tuple) else (part,))) for part in parts)
+    return (
+        fingerprint(*(file.getvalue() for file in data), *(part if isinstance(part, tuple) else (part,)))
+        for part in parts
+    )
 
 
 class _Writer:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from misc.errors import InputError
 from misc.report.formats import EXPORT_FORMATS
+from pgt.settings import out_of_bounds, setting
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _NUMBER = re.compile(r"-?[\d.,]+(e-?\d+)?|-?inf|nan", re.IGNORECASE)
@@ -33,7 +34,7 @@ _APART = "\x1f"  # between the values of a list that came as several words
 def flag(default: object, help: str, *, often: bool = False, **bounds: object) -> typing.Any:
     """A field of a stage. often: --help shows it, the others are in --help_all. bounds: above, at_least, at_most,
     choices, required; prefix of a nested data class, whose own fields then are flags of that prefix."""
-    return field(default=default, metadata={"help": help, "often": often, **bounds})
+    return setting(default, help, often=often, **bounds)
 
 
 def stage(title: str, prefix: str = "", of: Sequence[str] = (), lends: bool = True) -> Callable[[type], type]:
@@ -89,7 +90,8 @@ class Flag:
         for one in value if self.length is not None and value is not None else (value,):
             problem = None if one is None else out_of_bounds(one, self.facts)
             if problem:
-                raise InputError(f"--{self.name} {one}: {problem}")
+                close = _did_you_mean(str(one), self.facts.get("choices", ()))
+                raise InputError(f"--{self.name} {one}: {problem}{close}")
         return value
 
     def from_json(self, value: object) -> object:
@@ -106,22 +108,6 @@ class Flag:
         return tuple(made) if isinstance(value, list) else made[0]
 
 
-def out_of_bounds(value: typing.Any, facts: Mapping[str, typing.Any]) -> str | None:
-    """What is wrong with a value, None where it is within `above`, `at_least`, `at_most` and `choices` of facts."""
-    if "choices" in facts and value not in facts["choices"]:
-        return f"unknown, choose one of {', '.join(facts['choices'])}{_did_you_mean(str(value), facts['choices'])}"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not -float("inf") < value < float("inf"):
-            return "is no finite number"
-        if "above" in facts and not value > facts["above"]:
-            return f"is not above {facts['above']}"
-        if "at_least" in facts and not value >= facts["at_least"]:
-            return f"is below {facts['at_least']}"
-        if "at_most" in facts and not value <= facts["at_most"]:
-            return f"is above {facts['at_most']}"
-    return None
-
-
 def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {prefix}{close[0]}?" if close else ""
@@ -129,8 +115,11 @@ def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
 
 class Args:
     """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
-    a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any.
+    a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any;
+    maps_of_others: whether the maps of the run were made elsewhere.
     """
+
+    maps_of_others = False
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
         self.stages, self.places, self.defaults = tuple(stages), dict(places), dict(defaults)

@@ -15,7 +15,7 @@ lattice in torch operations on a batch, on the device of the tensors.  Numba and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class CRFParams:
     bilateral_srgb: float = setting(13, "bilateral kernel: standard deviation in grey levels of 0..255", above=0)
     bilateral_compat: float = setting(10, "bilateral kernel: weight", at_least=0)
     num_iter: int = setting(10, "mean-field iterations", at_least=0)
-    feature_order: str = field(default="xyrgb", metadata={"choices": FEATURE_ORDERS})
+    feature_order: str = setting("xyrgb", "order of the bilateral kernel's features", choices=FEATURE_ORDERS)
 
     __post_init__ = check_bounds
 

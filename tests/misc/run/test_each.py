@@ -33,7 +33,7 @@ def run(root, args=ARGS, settings=None, **kwargs):
 
     def make(item, data):
         made.append(item.source.stem)
-        return writes(bytes(data[0].getbuffer() if hasattr(data[0], "getbuffer") else data[0]).decode())
+        return writes(data[0].getvalue().decode())
 
     each("test", items_of(root), settings or {"version": 1}, make, args, failures, **kwargs)
     return sorted(made), failures

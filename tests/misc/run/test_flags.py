@@ -75,17 +75,17 @@ def test_none_is_a_value_where_it_may_be():
     [
         (["--unknown", "1"], "--unknown: no such flag"),
         (["--x_mny", "1"], "did you mean --x_many?"),
-        (["--x_many", "0"], "--x_many 0.0: is not above 0"),
-        (["--x_many", "nan"], "--x_many nan: is no finite number"),
-        (["--x_many", "-1"], "is not above 0"),
+        (["--x_many", "0"], "--x_many 0.0: give a number above 0"),
+        (["--x_many", "nan"], "--x_many nan: give a number above 0"),
+        (["--x_many", "-1"], "give a number above 0"),
         (["--x_many"], "--x_many needs a value"),
         (["--x_two", "1"], "--x_two takes 2 values, not 1"),
-        (["--limit", "0"], "--limit 0: is below 1"),
+        (["--limit", "0"], "--limit 0: give a number at least 1"),
         (["--limit", "x"], "--limit 'x': is not a whole number"),
         (["--limit", "--quiet"], "--limit needs a value"),
         (["--quiet=maybe"], "--quiet 'maybe': is not True or False"),
-        (["--x_kind", "othr"], "choose one of plain, other; did you mean other?"),
-        (["--x_crf_num_iter", "-1"], "--x_crf_num_iter -1: is below 0"),
+        (["--x_kind", "othr"], "give one of plain, other; did you mean other?"),
+        (["--x_crf_num_iter", "-1"], "--x_crf_num_iter -1: give a number at least 0"),
         (["-q"], "'-q' belongs to no flag"),
     ],
 )
@@ -122,7 +122,7 @@ def test_flag_before_recipe_before_top_in_every_stage_of_every_script(script):
 def test_the_top_of_a_script_cannot_be_wrong_in_silence():
     with pytest.raises(InputError, match="names x_mny, which is no flag; did you mean x_many"):
         Table("", TABLE.stages, top={"x_mny": 1}).parse([])
-    with pytest.raises(InputError, match="--limit 0: is below 1"):
+    with pytest.raises(InputError, match="--limit 0: give a number at least 1"):
         Table("", (Loose(limit=0),)).parse([])
 
 
