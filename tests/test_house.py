@@ -38,12 +38,14 @@ def name_of(path):
 MODULES = {name_of(path): path for path in files()}
 
 
-def imports_of(path):
-    """Modules of ours that a file imports when it runs: those for annotations alone are left out."""
+def imports_of(path, when_loaded=False):
+    """Modules of ours that a file imports when it runs, or is loaded: those for annotations alone are left out."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             node.body = []
+        if isinstance(node, ast.FunctionDef) and when_loaded:
+            node.body = [ast.Pass()]
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -71,8 +73,7 @@ def test_no_step_imports_another_step():
 
 
 def test_no_cycles():
-    arrows = {m: imports_of(p) - {m} for m, p in MODULES.items()}
-    arrows["step.make_seg"] -= {"run_voc"}
+    arrows = {m: imports_of(p, when_loaded=True) - {m} for m, p in MODULES.items()}
     while leaves := {m for m, to in arrows.items() if not to & arrows.keys()}:
         arrows = {m: to for m, to in arrows.items() if m not in leaves}
     assert not arrows
