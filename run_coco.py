@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Table, flag, stage
+from misc.run.flags import Args, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from run_voc import PASSES, RECIPES, STAGES, parse_for
 
@@ -22,7 +22,7 @@ class Coco14:
     coco14_root: Path = flag(Path("coco14"), "the data set, as `python -m data.prepare coco14` leaves it", often=True)
 
 
-TABLE = Table(__doc__, (Coco14(), *STAGES), RECIPES, DIFFERENT)
+TABLE = Table(__doc__, (pass_flags(PASSES), Coco14(), *STAGES), RECIPES, DIFFERENT)
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:

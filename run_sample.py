@@ -13,40 +13,37 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Results, Run, Table, Training, flag, stage
-from misc.run.passes import Pass, run_passes
+from misc.run.flags import Args, Course, Pass, Results, Run, Table, Training, flag, pass_flags, stage
+from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
 
 ROOT = Path(__file__).resolve().parent
 
 
+PASSES = {
+    "train_cam_pass": Pass(False, "step.train_cam", "train_cam", often=True),  # torchrun: on several devices
+    "make_cam_pass": Pass(True, "step.make_cam", "cam", often=True),
+    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", often=True),
+    "eval_pass": Pass(True, "step.eval"),
+    "overview_pass": Pass(True, "step.overview"),
+    "report_pass": Pass(True, "step.report"),
+    "export": Pass(None, "step.export"),
+}
+
+
 @stage("images", of=("make_cam", "make_label"))
 class Images:
     sal_dataset_dir: Path = flag(
-        ROOT / "data" / "sample", "images to label: a DUTS root, any folder of pictures, or one picture", often=True
+        ROOT / "data" / "sample", "a DUTS root, any folder of pictures, or one picture", often=True
     )
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; results come out at full size", at_least=1)
 
 
-@stage("the CAM network", of=("make_cam",))
-class Network:
-    cam_network: str | None = flag(
-        None,
-        "such as resnet50 or efficientnet_lite0; none: what the weights are of, resnet50 where it is trained",
-        often=True,
-    )
-
-
 @stage("train_cam: images with image-level labels -> a CAM network", of=("train_cam",))
 class Cls:
-    train_cam_pass: bool = flag(
-        False, "run this pass; torchrun --nproc-per-node N run_sample.py for several devices", often=True
-    )
-    cls_dataset_dir: Path | None = flag(
-        None, "labelled images: a folder per class, labels.csv, ILSVRC-DET or -CLS, VOC 2012, COCO", often=True
-    )
+    cls_dataset_dir: Path | None = flag(None, "a folder per class, labels.csv, ILSVRC, VOC 2012 or COCO", often=True)
     cls_layout: str = flag(
         "auto",
         "how labels are told; auto: by what lies there",
@@ -75,14 +72,12 @@ class TrainCam:
     momentum: float = flag(0.9, "SGD's momentum, AdamW's beta 1", at_least=0, at_most=1)
     weight_decay: float = flag(1e-4, "weight decay", at_least=0)
     schedule: str = flag("cosine", "learning rate over the steps", choices=("poly", "cosine"))
-    warm_up: float = flag(0.1, "share of the steps in which the learning rate rises", at_least=0, at_most=1)
+    warm_up: float = flag(0.1, "share of the steps in which the rate rises", at_least=0, at_most=1)
     clip: float = flag(5.0, "largest norm of the gradient; 0: any", at_least=0)
-    ema: float = flag(
-        0.99, "share of the running mean of the weights that a step keeps; 0: none", at_least=0, at_most=1
-    )
+    ema: float = flag(0.99, "what a step keeps of the mean of the weights; 0: no mean", at_least=0, at_most=1)
     loss: str = flag(
         "auto",
-        "auto: cross_entropy where every image has one class, else soft_margin",
+        "auto: cross_entropy where images have one class, else soft_margin",
         choices=("auto", "cross_entropy", "soft_margin", "bce_balanced"),
     )
     label_smoothing: float = flag(0.1, "of cross_entropy", at_least=0, at_most=1)
@@ -94,18 +89,18 @@ class TrainCam:
 
 @stage("make_cam: images -> class activation maps", of=("make_cam",))
 class Cam:
-    make_cam_pass: bool = flag(True, "run this pass", often=True)
+    cam_network: str | None = flag(
+        None, "such as resnet50 or efficientnet_lite0; none: what the weights are of", often=True
+    )
     cam_weights_dir: str | None = flag(
         None,
-        "weights: a file (.pth, .safetensors) or an https URL[#sha256=...]; none: RESULT_DIR/ckpt/cam.pth where one "
-        "was trained, else ImageNet's",
+        "a file or an https URL[#sha256=...]; none: RESULT_DIR/ckpt/cam.pth where one was trained, else ImageNet's",
         often=True,
     )
     cam_scales: tuple[float, ...] = flag((1.0, 0.5, 1.5, 2.0), "image scales; each also has its mirror image", above=0)
     cam_class_power: float | None = flag(
         None,
-        "classes weigh by probability to this power: 1 published, 0 all alike, which finds whole objects better with a "
-        "softmax head; none: 1 for a sigmoid head, 0 for a softmax head",
+        "classes weigh by probability to this power: 1 published, 0 alike; none: 1 for a sigmoid, 0 for a softmax head",
         at_least=0,
         at_most=1,
     )
@@ -115,7 +110,6 @@ class Cam:
 
 @stage("make_label: class activation maps -> pixel-wise pseudo labels", of=("make_label",))
 class MakeLabel:
-    make_label_pass: bool = flag(True, "run this pass", often=True)
     label_recipe: str = flag(
         "default", "sets the flags below; published: generatePGT's", often=True, choices=("default", "published")
     )
@@ -126,21 +120,17 @@ class MakeLabel:
 class Label:
     pamr_dilations: tuple[int, ...] = flag((1, 2, 4, 8), "dilations of PAMR's neighbourhoods", at_least=1)
     pamr_num_iter: int = flag(10, "iterations of PAMR; 0 leaves it out", at_least=0)
-    high: float | None = flag(
-        1.7, "surely object: above this times the mean of the refined map; none: no such parts", above=0
-    )
+    high: float | None = flag(1.7, "surely object: above this times the refined map's mean; none: unsure", above=0)
     low: float = flag(1.0, "surely background: below this times the mean of the refined map", above=0)
     crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
-    crf_binary: float | None = flag(
-        None, "binarise before the CRF (published: 0.4), which then changes nothing", at_least=0, at_most=1
-    )
+    crf_binary: float | None = flag(None, "binarise before the CRF; published: 0.4", at_least=0, at_most=1)
     binary: float | None = flag(
-        None, "binary labels, foreground at and above this; none: soft labels", often=True, at_least=0, at_most=1
+        None, "binary labels, foreground from this on; none: soft", often=True, at_least=0, at_most=1
     )
 
 
 STAGES = (
-    Images(), Network(), Cls(), TrainCam(), Training(), Course(), Cam(), MakeLabel(), Label(), Results(),
+    pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), Cls(), TrainCam(), Training(), Course(), Results(),
     Run(result_dir=ROOT / "result"),
 )  # fmt: skip
 
@@ -175,17 +165,6 @@ RECIPES = {
 }
 
 TABLE = Table(__doc__, STAGES, RECIPES, positional="sal_dataset_dir")
-
-# flag -> the step that it runs, and the key of what that leaves in RESULT_DIR
-PASSES = {
-    "train_cam_pass": Pass("step.train_cam", "train_cam"),
-    "make_cam_pass": Pass("step.make_cam", "cam"),
-    "make_label_pass": Pass("step.make_label", "cam_pamr"),
-    "eval_pass": Pass("step.eval"),
-    "overview_pass": Pass("step.overview"),
-    "report_pass": Pass("step.report"),
-    "export": Pass("step.export"),
-}
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:

@@ -11,12 +11,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Results, Run, Table, flag, stage
-from misc.run.passes import Pass, run_passes
+from misc.run.flags import Args, Pass, Results, Run, Table, flag, pass_flags, stage
+from misc.run.passes import run_passes
 from misc.run.records import maps_of_run_sample
 from pgt.crf import CRF_RECIPES, CRFParams
 
 ROOT = Path(__file__).resolve().parent
+
+
+PASSES = {
+    "make_slic_pass": Pass(True, "step.make_slic", "cam_slic"),
+    "eval_pass": Pass(True, "step.eval"),
+    "overview_pass": Pass(True, "step.overview"),
+    "report_pass": Pass(True, "step.report"),
+    "export": Pass(None, "step.export"),
+}
 
 
 @stage("images", of=("make_slic",))
@@ -28,7 +37,6 @@ class Images:
 
 @stage("make_slic: class activation maps -> superpixel-wise pseudo labels", of=("make_slic",))
 class MakeSlic:
-    make_slic_pass: bool = flag(True, "run this pass")
     prob_root: Path | None = flag(None, "their maps, <stem>.png; none: those of the last run_sample.py", often=True)
     output_root: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_slic", often=True)
     slic_recipe: str = flag(
@@ -50,7 +58,7 @@ class Slic:
     crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
 
 
-STAGES = (Images(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"))
+STAGES = (pass_flags(PASSES), Images(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"))
 
 RECIPES = {
     "slic_recipe": {
@@ -60,14 +68,6 @@ RECIPES = {
 }
 
 TABLE = Table(__doc__, STAGES, RECIPES)
-
-PASSES = {
-    "make_slic_pass": Pass("step.make_slic", "cam_slic"),
-    "eval_pass": Pass("step.eval"),
-    "overview_pass": Pass("step.overview"),
-    "report_pass": Pass("step.report"),
-    "export": Pass("step.export"),
-}
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Run, Table, Training, flag, stage
-from misc.run.passes import Pass, run_passes
+from misc.run.flags import Args, Course, Pass, Run, Table, Training, flag, pass_flags, stage
+from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
 from pgt.seam_weights import SEAMWeights
@@ -22,29 +22,37 @@ from pgt.seam_weights import SEAMWeights
 ROOT = Path(__file__).resolve().parent
 
 
+PASSES = {
+    "train_seam_pass": Pass(True, "step.train_seam", "train_seam", often=True),  # torchrun: on several devices
+    "make_cam_pass": Pass(True, "step.make_cam:run_classes", "cam", often=True),
+    "make_crf_pass": Pass(True, "step.make_crf", "crf"),
+    "eval_cam_pass": Pass(True, "step.eval_cam"),
+    "train_aff_pass": Pass(True, "step.train_aff", "train_aff"),
+    "make_sem_seg_pass": Pass(True, "step.make_sem_seg", "sem_seg"),
+    "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg"),
+    "train_seg_pass": Pass(True, "step.train_seg", "train_seg"),
+    "make_seg_pass": Pass(True, "step.make_seg", "seg"),
+    "eval_seg_pass": Pass(True, "step.eval_seg"),
+    "report_pass": Pass(True, "step.report:run_classes"),
+}
+
+
 @stage("data (data/segmentation.py has the layouts)", of="*")
 class Voc12:
-    voc12_root: Path = flag(
-        Path("VOCdevkit/VOC2012"), "the data set, as `python -m data.prepare voc12` leaves it", often=True
-    )
+    voc12_root: Path = flag(Path("VOCdevkit/VOC2012"), "as `python -m data.prepare voc12` leaves it", often=True)
 
 
 @stage("images, of all passes", of="*")
 class Images:
-    toy: bool = flag(
-        False, "a small set made by code, and settings for two CPU cores; RESULT_DIR is result/toy", often=True
-    )
+    toy: bool = flag(False, "a small set made by code, and settings for two CPU cores", often=True)
     preset: str = flag(
         "default",
-        "sets flags of all passes; published: as the authors ran it, also where that is not best; small: for a CPU, or "
-        "some hundred images",
+        "published: as the authors ran it, also where that is not best; small: for a CPU, or some hundred images",
         often=True,
         choices=("default", "published", "small"),
     )
-    data_dir: Path | None = flag(
-        None, "images and classes of your own instead; RESULT_DIR is result/<its name>", often=True
-    )
-    extra_data_dir: Path | None = flag(None, "more labelled images to train with: any set that has some of the classes")
+    data_dir: Path | None = flag(None, "images and classes of your own instead", often=True)
+    extra_data_dir: Path | None = flag(None, "more images to train with: any set with some of the classes")
     train_split: str | None = flag(None, "the part to train on; none: train_aug where there is one, else train")
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
@@ -52,14 +60,11 @@ class Images:
 @stage("sizes", of=("make_cam", "make_crf", "make_sem_seg", "make_seg"))
 class Sizes:
     max_side: int = flag(1024, "a longer side is scaled down to this for networks and CRFs", at_least=1)
-    crf_scale: float = flag(1.0, "all CRFs are for pictures this many times smaller than VOC's, of 500 pixels", above=0)
+    crf_scale: float = flag(1.0, "CRFs are for pictures this many times smaller than VOC's, of 500 pixels", above=0)
 
 
 @stage("train_seam: images with image-level labels -> a network that gives class activation maps", of=("train_seam",))
 class Method:
-    train_seam_pass: bool = flag(
-        True, "run this pass; torchrun --nproc-per-node N run_voc.py for several devices", often=True
-    )
     method: str = flag(
         "hfpl",
         "plain: a CAM network; seam: SEAM alone; hfpl: SEAM with ISL and FSL",
@@ -72,19 +77,17 @@ class Method:
 @stage("the recipe of train_seam", prefix="seam_", of=("train_seam",))
 class Seam:
     network: str = flag("resnet38", "backbone, such as resnet38, resnet50 or efficientnet_lite0", often=True)
-    weights: Path | None = flag(
-        None, "weights to start from: a .pth, or WideResNet-38's .params; none: ImageNet's", often=True
-    )
+    weights: Path | None = flag(None, "start: a .pth, or WideResNet-38's .params; none: ImageNet's", often=True)
     fix_norms: bool = flag(True, "batch norms stay as they are")
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
-    long_side: tuple[int, int] = flag((448, 768), "the long side is resized to LOW HIGH before the crop", at_least=1)
+    long_side: tuple[int, int] = flag((448, 768), "the long side becomes LOW to HIGH before the crop", at_least=1)
     view_scale: float = flag(0.3, "scale of SEAM's second view", at_least=0, at_most=1)
     batch_size: int = flag(8, "images per step, of all processes together", at_least=1)
     num_epoches: float = flag(8, "passes over the images", above=0)
     learning_rate: float = flag(0.01, "of the backbone; biases take twice as much", above=0)
-    momentum: float = flag(5e-4, "SGD's momentum, as published; with 0.9 the rate must be lower", at_least=0, at_most=1)
+    momentum: float = flag(5e-4, "as published; with 0.9 the rate must be lower", at_least=0, at_most=1)
     weight_decay: float = flag(5e-4, "weight decay, of biases none", at_least=0)
-    warm_up: float = flag(0.0, "share of the steps in which the learning rate rises", at_least=0, at_most=1)
+    warm_up: float = flag(0.0, "share of the steps in which the rate rises", at_least=0, at_most=1)
     clip: float = flag(0.0, "largest norm of the gradient; 0: any", at_least=0)
     head_factor: float = flag(10, "the new layers' learning rate is this many times the backbone's", above=0)
     pcm_factor: float = flag(10, "the same for the layers of SEAM's pixel correlation module", at_least=0)
@@ -93,67 +96,49 @@ class Seam:
         "new layers' start: random; for short trainings a whitened PCM; also a classifier of class means",
         choices=("published", "whitened", "prototypes"),
     )
-    jitter: float = flag(0.3, "strength of the jitter of brightness, contrast, saturation", at_least=0, at_most=1)
-    hue: float = flag(0.1, "hue is turned by up to this share of the circle", at_least=0, at_most=1)
+    jitter: float = flag(0.3, "jitter of brightness, contrast and saturation", at_least=0, at_most=1)
+    hue: float = flag(0.1, "hue is turned by up to this share", at_least=0, at_most=1)
 
 
 @stage("make_cam: images with image-level labels -> RESULT_DIR/cam/<name>.npz", of=("make_cam",))
 class Cam:
-    make_cam_pass: bool = flag(True, "run this pass", often=True)
-    cam_weights: Path | None = flag(
-        None, "a checkpoint, also a published one of SEAM, HFPL or IRN; none: train_seam's", often=True
-    )
+    cam_weights: Path | None = flag(None, "a checkpoint, also of SEAM, HFPL or IRN; none: train_seam's", often=True)
     cam_scales: tuple[float, ...] = flag((0.5, 1.0, 1.5, 2.0), "image scales; each also has its mirror image", above=0)
 
 
 @stage("make_crf: class activation maps -> RESULT_DIR/crf_la and crf_ha/<name>.npz", of=("make_crf",))
 class Crf:
-    make_crf_pass: bool = flag(True, "run this pass")
-    crf_alphas: tuple[float, float] = flag(
-        (1.0, 24.0), "LOW HIGH: background is (1 - highest CAM) to this power", above=0
-    )
+    crf_alphas: tuple[float, float] = flag((1.0, 24.0), "LOW HIGH: background is (1 - max CAM)^alpha", above=0)
     crf: CRFParams = flag(CRF_RECIPES["wsss_cam"], "its kernels and iterations")
 
 
-@stage("scores and the page of results", of=("eval_cam", "report"), lends=False)
-class Scores:
+@stage("what is scored, trained on and segmented", of=("eval_cam", "train_seg", "make_seg"), lends=False)
+class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
-    eval_cam_pass: bool = flag(True, "score the maps at all background thresholds: RESULT_DIR/metrics.json")
-    cam_bg_score: float = flag(
-        0.25, "background threshold at which contour F is told beside the best one", at_least=0, at_most=1
-    )
-    report_pass: bool = flag(True, "write RESULT_DIR/report.html")
-
-
-@stage("train_aff: CRF maps -> AffinityNet", of=("train_aff",))
-class TrainAff:
-    train_aff_pass: bool = flag(True, "run this pass")
+    cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
+    seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg")
+    seg_splits: tuple[str, ...] = flag(("val",), "the parts to segment")
 
 
 @stage("the recipe of train_aff", prefix="aff_", of=("train_aff",))
 class Aff:
     network: str | None = flag(None, "backbone; none: seam_network")
-    weights: Path | None = flag(
-        None, "start weights, or the word seam: train_seam's network; none: what train_seam starts from"
-    )
+    weights: Path | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
-    long_side: tuple[int, int] | None = flag(
-        None, "the long side is resized to LOW HIGH before the crop; none: not", at_least=1
-    )
-    jitter: float = flag(0.3, "strength of the jitter of brightness, contrast, saturation", at_least=0, at_most=1)
-    hue: float = flag(0.1, "hue is turned by up to this share of the circle", at_least=0, at_most=1)
+    long_side: tuple[int, int] | None = flag(None, "the long side becomes LOW to HIGH; none: it stays", at_least=1)
+    jitter: float = flag(0.3, "jitter of brightness, contrast and saturation", at_least=0, at_most=1)
+    hue: float = flag(0.1, "hue is turned by up to this share", at_least=0, at_most=1)
     batch_size: int = flag(8, "images per step, of all processes together", at_least=1)
     num_epoches: float = flag(8, "passes over the images", above=0)
     learning_rate: float = flag(0.001, "of the backbone; 10 times as much for new layers", above=0)
-    momentum: float = flag(0.9, "SGD's momentum (the published code has 0.0005 by a mistake)", at_least=0, at_most=1)
+    momentum: float = flag(0.9, "the published code has 0.0005 by a mistake", at_least=0, at_most=1)
     weight_decay: float = flag(5e-4, "weight decay, of biases none", at_least=0)
 
 
 @stage("make_sem_seg: CAMs -> pseudo labels, RESULT_DIR/sem_seg/<name>.png", of=("make_sem_seg",))
 class MakeSemSeg:
-    make_sem_seg_pass: bool = flag(True, "run this pass")
-    sem_seg_weights: Path | None = flag(None, "a checkpoint of an AffinityNet, also a published one; none: train_aff's")
-    sem_seg_soft: bool = flag(False, "also write the scores of all present classes, RESULT_DIR/sem_seg_soft/<name>.npz")
+    sem_seg_weights: Path | None = flag(None, "an AffinityNet, also a published one; none: train_aff's")
+    sem_seg_soft: bool = flag(False, "also write RESULT_DIR/sem_seg_soft/<name>.npz, scores of all present classes")
 
 
 @stage("the recipe of make_sem_seg", prefix="sem_seg_", of=("make_sem_seg",))
@@ -162,34 +147,17 @@ class SemSeg:
     alpha: float = flag(6.0, "background is (1 - highest CAM) to this power", above=0)
     beta: float = flag(8.0, "power of the affinities", at_least=0)
     exp_times: int = flag(6, "the walk has 2 to this power steps", at_least=0)
-    confidence: float = flag(
-        0.0, "train_seg leaves out pixels whose label has a lower probability", at_least=0, at_most=1
-    )
+    confidence: float = flag(0.0, "train_seg leaves out pixels below this probability", at_least=0, at_most=1)
     crf: CRFParams | None = flag(CRF_RECIPES["wsss_cam"], "end with a dense CRF")
-
-
-@stage("eval_sem_seg: pseudo labels against masks", of=("eval_sem_seg",))
-class EvalSemSeg:
-    eval_sem_seg_pass: bool = flag(True, "score them: RESULT_DIR/metrics.json")
-
-
-@stage("train_seg: pseudo labels -> the final network", of=("train_seg",))
-class TrainSeg:
-    train_seg_pass: bool = flag(True, "run this pass")
-    seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg")
 
 
 @stage("the recipe of train_seg", prefix="seg_", of=("train_seg",))
 class Seg:
     network: str | None = flag(None, "backbone; none: seam_network")
-    weights: Path | None = flag(
-        None, "start weights, or the word seam: train_seam's network; none: what train_seam starts from"
-    )
+    weights: Path | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
     head: str = flag("largefov", "head", choices=("largefov", "deeplabv3"))
     fix_norms: bool = flag(False, "the backbone's batch norms stay as they are")
-    norm_momentum: float = flag(
-        3e-4, "batch norms' running statistics move by this share per step", at_least=0, at_most=1
-    )
+    norm_momentum: float = flag(3e-4, "running statistics move by this share", at_least=0, at_most=1)
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
     scale: tuple[float, float] = flag((0.5, 1.5), "images are resized by LOW HIGH before the crop", above=0)
     hsv_jitter: int = flag(10, "hue, saturation and value of 8 bits move by up to this", at_least=0)
@@ -199,49 +167,35 @@ class Seg:
     momentum: float = flag(0.9, "SGD's momentum", at_least=0, at_most=1)
     weight_decay: float = flag(5e-4, "weight decay, of biases none", at_least=0)
     head_factor: float = flag(10.0, "the head's learning rate is this many times the backbone's", above=0)
-    ema: float = flag(0.0, "share of the running mean of weights that a step keeps; 0: none", at_least=0, at_most=1)
+    ema: float = flag(0.0, "what a step keeps of the mean of the weights; 0: no mean", at_least=0, at_most=1)
     loss: str = flag(
         "cross_entropy", "generalized cross entropy trusts labels less", choices=("cross_entropy", "generalized")
     )
     loss_q: float = flag(0.7, "of the generalized one: towards 0 cross entropy, 1 absolute error", above=0)
 
 
-@stage("make_seg: the final network -> RESULT_DIR/seg/<name>.png", of=("make_seg",))
-class MakeSeg:
-    make_seg_pass: bool = flag(True, "run this pass")
-    seg_splits: tuple[str, ...] = flag(("val",), "the parts to segment")
-
-
 @stage("how a final network segments a picture", of=("make_seg",))
 class Segmenter:
-    make_seg_weights: Path | None = flag(
-        None, "a checkpoint of a final network, also a published one; none: train_seg's"
-    )
+    make_seg_weights: Path | None = flag(None, "a final network, also a published one; none: train_seg's")
     seg_scales: tuple[float, ...] = flag(
         (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), "image scales; each also has its mirror image", above=0
     )
     seg_crf_recipe: str = flag(
         "wsss_seg",
-        "sets the CRF: of the final network's test as published, or of the pseudo labels, which reaches farther",
+        "sets the CRF: as published, or of the pseudo labels, which reaches farther",
         choices=("wsss_seg", "wsss_cam"),
     )
     seg_crf: CRFParams | None = flag(CRF_RECIPES["wsss_seg"], "end with a dense CRF")
 
 
-@stage("eval_seg: segmentations against masks", of=("eval_seg",))
-class EvalSeg:
-    eval_seg_pass: bool = flag(True, "score them: RESULT_DIR/metrics.json")
-
-
 STAGES = (
-    Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Scores(), TrainAff(), Aff(),
-    MakeSemSeg(), SemSeg(), EvalSemSeg(), TrainSeg(), Seg(), MakeSeg(), Segmenter(), EvalSeg(), Run(),
+    Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Aff(), MakeSemSeg(), SemSeg(), Seg(),
+    Segmenter(), Parts(), Run(),
 )  # fmt: skip
 
 # as the authors ran it, where that is neither right nor best
 PUBLISHED = {
-    "seam_momentum": 5e-4,  # a mistake, which takes the weight decay for it; the learning rate goes with it
-    "aff_momentum": 5e-4,
+    "aff_momentum": 5e-4,  # a mistake, which takes the weight decay for it; the learning rate goes with it
     "aff_learning_rate": 0.01,
     "sem_seg_crf": None,
 }
@@ -304,22 +258,7 @@ RECIPES = {
     "seg_crf_recipe": {name: {"seg_crf": CRF_RECIPES[name]} for name in ("wsss_seg", "wsss_cam")},
 }
 
-TABLE = Table(__doc__, (Voc12(), *STAGES), RECIPES)
-
-# flag -> the step that it runs, and the key of what that leaves in RESULT_DIR
-PASSES = {
-    "train_seam_pass": Pass("step.train_seam", "train_seam"),
-    "make_cam_pass": Pass("step.make_cam:run_classes", "cam"),
-    "make_crf_pass": Pass("step.make_crf", "crf"),
-    "eval_cam_pass": Pass("step.eval_cam"),
-    "train_aff_pass": Pass("step.train_aff", "train_aff"),
-    "make_sem_seg_pass": Pass("step.make_sem_seg", "sem_seg"),
-    "eval_sem_seg_pass": Pass("step.eval_sem_seg"),
-    "train_seg_pass": Pass("step.train_seg", "train_seg"),
-    "make_seg_pass": Pass("step.make_seg", "seg"),
-    "eval_seg_pass": Pass("step.eval_seg"),
-    "report_pass": Pass("step.report:run_classes"),
-}
+TABLE = Table(__doc__, (pass_flags(PASSES), Voc12(), *STAGES), RECIPES)
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:

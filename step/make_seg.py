@@ -28,8 +28,8 @@ from misc.files.images import at_most, find_images, read_image
 from misc.files.labels import write_mask
 from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
-from misc.run.flags import Args, Run, Table, flag, stage
-from misc.run.passes import Pass, run_passes
+from misc.run.flags import Args, Pass, Run, Table, flag, pass_flags, stage
+from misc.run.passes import run_passes
 from misc.run.records import write_record
 from misc.train.augment import resize
 from net import Network, SegNet, for_inference
@@ -108,9 +108,11 @@ def run_folder(args: Args, failures: Failures) -> None:
     segment(dict(islice(files.items(), args.limit)), args, failures)
 
 
+PASSES = {"make_seg": Pass(True, "step.make_seg:run_folder", "seg")}
+
+
 @stage("pictures", of=("make_seg",))
 class Pictures:
-    make_seg: bool = flag(True, "run this pass")
     image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
@@ -119,13 +121,13 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     from run_voc import RECIPES, ROOT, Segmenter, Sizes
 
     recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
-    stages = (Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"))
+    stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"))
     args, _ = Table(__doc__, stages, recipes, positional="image_dir").parse(argv)
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_passes({"make_seg": Pass("step.make_seg:run_folder")}, lambda: parse(argv))
+    return run_passes(PASSES, lambda: parse(argv))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,23 @@ def stage(title: str, prefix: str = "", of: Sequence[str] = (), lends: bool = Tr
     return make
 
 
+class Pass(typing.NamedTuple):
+    """A pass of a script. on: whether it runs where nobody says; None: by a flag of its own that is no truth value.
+    step: a module with run(args, failures), or module:function; makes: under what name its results and their record lie
+    in RESULT_DIR, where it makes any (misc/run/records.py); often: see flag."""
+
+    on: bool | None
+    step: str
+    makes: str = ""
+    often: bool = False
+
+
+def pass_flags(passes: Mapping[str, Pass]) -> typing.Any:
+    """The stage of their flags."""
+    held = {name: flag(p.on, f"run {p.step}", often=p.often) for name, p in passes.items() if p.on is not None}
+    return stage("passes")(type("Passes", (), {"__annotations__": dict.fromkeys(held, bool), **held}))()
+
+
 @dataclass(frozen=True)
 class Flag:
     """One flag. kind: bool, int, float, str or Path; optional: `none` is a value; length: of a list how many values, 0
@@ -344,11 +361,8 @@ class Course:
 class Results:
     """What is done with maps and labels of saliency."""
 
-    eval_pass: bool = flag(True, "compare with masks, where there are any: RESULT_DIR/metrics.json")
     mask_dir: Path | None = flag(None, "masks with the names of the images; none: those of the data set", often=True)
-    overview_pass: bool = flag(True, "draw RESULT_DIR/overview.png")
     overview_rows: int = flag(12, "images in the overview", at_least=1)
-    report_pass: bool = flag(True, "write RESULT_DIR/report.html, a page to look through all of it")
     export: str | None = flag(
         None,
         "labels for other tools as well, to RESULT_DIR/export",

@@ -4,23 +4,14 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from misc.errors import InputError
 from misc.files.store import require_writable, write_json
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
-from misc.run.flags import Args
+from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
-
-
-class Pass(NamedTuple):
-    """step: a module with run(args, failures), or module:function; makes: under what name its results and their record
-    lie in RESULT_DIR, where it makes any (misc/run/records.py)."""
-
-    step: str
-    makes: str = ""
 
 
 def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str = "args.json") -> int:
@@ -39,9 +30,9 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file:
                 {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()},
             )
         failures = Failures(args.result_dir / "failed.csv")
-        for name, (target, _) in passes.items():
+        for name, one in passes.items():
             if getattr(args, name):
-                _run_pass(name.removesuffix("_pass"), target, args, failures)
+                _run_pass(name.removesuffix("_pass"), one.step, args, failures)
         return failures.close()
     except InputError as e:
         if is_main():

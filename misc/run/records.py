@@ -11,15 +11,12 @@ import platform
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from misc.errors import InputError
 from misc.files.store import read_json, write_json
-from misc.run.flags import Args, Flag
+from misc.run.flags import Args, Flag, Pass
 from pgt import __version__
-
-if TYPE_CHECKING:
-    from misc.run.passes import Pass
 
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-image", "pillow", "numba")
 
@@ -83,7 +80,7 @@ def lent(passes: Mapping[str, Pass], args: Args, given: Mapping[str, object]) ->
     Raises InputError where a given flag says otherwise, or a record cannot be read.
     """
     found: dict[str, object] = {}
-    for name, (_, what) in passes.items():
+    for name, what in ((name, one.makes) for name, one in passes.items()):
         if not what:
             continue
         if getattr(args, name):
@@ -107,7 +104,7 @@ def _agreed(
 ) -> dict[str, object]:
     found = {}
     for flag, place in places.items():
-        if flag == name or flag not in settings:
+        if flag not in settings:
             continue
         try:
             value = place.checked(place.from_json(settings[flag]))
