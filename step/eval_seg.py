@@ -9,10 +9,10 @@ Paper   HFPL (WACV 2024); pgt/metrics/segmentation.py
 import argparse
 
 from misc.report.kinds import SEG
-from misc.report.seg_scores import score_labels
+from misc.report.seg_scores import score_splits
 from misc.run.failures import Failures
 from step.seg_set import open_eval
 
 
 def run(args: argparse.Namespace, failures: Failures) -> None:
-    score_labels(SEG, open_eval(args), args, failures)
+    score_splits(SEG, open_eval(args), args, failures)
