@@ -123,7 +123,7 @@ def make_report(
         shown.append(entry)
         records.append(replace(record, values={**record.values, **own}))
     if unscored:
-        print(f"report: {unscored} images have labels or masks newer than their scores: run eval")
+        print(f"report: {unscored} image(s) have labels or masks newer than their scores: run eval")
     data = page_data(args.result_dir, columns, shown, records, spec)
     data |= {"failed": len(entries) - len(shown), "unscored": unscored}
     path = args.result_dir / "report.html"

@@ -123,7 +123,7 @@ def test_images_of_other_labels_or_masks_than_were_scored_have_no_scores(built, 
     save(root / "result/cam_pamr/004.png", np.zeros((HEIGHT, WIDTH), np.uint8))
     save(root / "set/masks/005.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
     run(arguments(root))
-    assert "report: 2 images have labels or masks newer than their scores: run eval\n" in capsys.readouterr().out
+    assert "report: 2 image(s) have labels or masks newer than their scores: run eval\n" in capsys.readouterr().out
     before, after = values_of(built / "result"), values_of(root / "result")
     assert page_of(root / "result")["unscored"] == 2
     scored = {name: {key for key in after[name] if "share" not in key} - {"disagreement"} for name in after}
@@ -135,7 +135,7 @@ def test_images_of_other_labels_or_masks_than_were_scored_have_no_scores(built, 
     shutil.rmtree(root / "result/scores")
     run(arguments(root))
     assert (
-        f"report: {len(NAMES) - 3} images have" in capsys.readouterr().out and page_of(root / "result")["curves"] == []
+        f"report: {len(NAMES) - 3} image(s) have" in capsys.readouterr().out and page_of(root / "result")["curves"] == []
     )
 
 
