@@ -36,6 +36,11 @@ class SegmentationSet:
         """The mask of images.names[i], whether or not it is there."""
         return self.mask_dir / f"{name}.png" if self.mask_dir else None
 
+    def masks(self) -> dict[str, Path]:
+        """name -> mask of the images that have one."""
+        masks = {name: self.mask_of(name) for name in self.images.names}
+        return {name: path for name, path in masks.items() if path and path.is_file()}
+
 
 def open_segmentation(
     root: Path, spec: DatasetSpec | None = None, split: str = "train", flag: str = "--data_dir"

@@ -20,15 +20,16 @@ from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.boxes import ImageBoxes, read_boxes
 from misc.files.images import find_images, read_gray
-from misc.files.store import read_json, write_csv, write_json
+from misc.files.store import read_json, write_json
 from misc.report.kinds import SALIENCY, folders, is_outdated
 from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, Item, Tally, score_maps
 from misc.report.score_files import write_curves, write_scores
-from misc.run.evaluation import Command, Scored, Strict, main_of, present, short_names, table, to_json
+from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, present, table, to_json
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
 from pgt.metrics.localization import BoxAccuracy
+from pgt.metrics.saliency import CURVES
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -54,11 +55,13 @@ def run(args: Args, failures: Failures) -> None:
 
 
 def write_tallies(tallies: Mapping[str, Tally], result_dir: Path) -> None:
-    results = {key: tally.means() for key, tally in tallies.items()}
+    """A table on the terminal, metrics.json, and what misc/report/score_files.py says."""
+    found = {key: tally.get_results() for key, tally in tallies.items()}
+    results = {key: to_json({name: row[name] for name in COLUMNS if name in row}) for key, row in found.items()}
     print(table(results, COLUMNS))
     for key, tally in tallies.items():
-        write_scores(result_dir / "scores", key, ("image", "digest", *IMAGE_COLUMNS), tally.rows)
-        write_curves(result_dir / "scores", key, tally.curves())
+        write_scores(result_dir, key, ("image", "digest", *IMAGE_COLUMNS), tally.rows)
+        write_curves(result_dir, key, found[key])
     held = read_json(result_dir / "metrics.json")
     others = {key: row for key, row in held.items() if key not in {kind.key for kind in SALIENCY}}
     write_json(result_dir / "metrics.json", {**others, **results})
@@ -73,25 +76,13 @@ def score_folders(args: Args, failures: Strict) -> None:
     if args.list:
         names = read_names(args.list)
         masks, boxes = _listed(masks, names, "mask"), _listed(boxes, names, "box")
-    results, rows = {}, []
-    for folder in dict.fromkeys(args.pred_dir):
-        preds, row = find_images(folder, "--pred_dir"), {}
-        if masks:
-            found = present(masks, folder, preds.get, "eval", failures)
-            items = [Item(stem, masks[stem], {"": path}) for stem, path in found.items()]
-            tally = score_maps(items, [""], failures, args.num_workers, args.quiet, f"eval {folder.name}")[""]
-            rows += [(str(folder), name, *values) for name, _, *values in tally.rows]
-            row |= _saliency_row(tally, folder)
-        if boxes:
-            row |= score_boxes(preds, boxes, folder, failures, args)
-        results[str(folder)] = row
-    names = short_names(list(results))
-    rows_by_name = {names[folder]: row for folder, row in results.items()}
-    print(table(rows_by_name, (*COLUMNS, "max_box_acc", "box_threshold")))
-    if args.out:
-        write_json(args.out, to_json(results))
-    if args.per_image:
-        write_csv(args.per_image, ("pred_dir", "image", *IMAGE_COLUMNS), rows)
+
+    def score(folder: Path) -> tuple[dict, list[tuple]]:
+        preds = find_images(folder, "--pred_dir")
+        row, rows = score_masks(preds, masks, folder, failures, args) if masks else ({}, [])
+        return row | (score_boxes(preds, boxes, folder, failures, args) if boxes else {}), rows
+
+    print(table(each_folder(args, score, IMAGE_COLUMNS), (*COLUMNS, "max_box_acc", "box_threshold")))
 
 
 def _listed(known: dict, names: list[str], what: str) -> dict:
@@ -102,12 +93,17 @@ def _listed(known: dict, names: list[str], what: str) -> dict:
     return {name: known[name] for name in names} if known else known
 
 
-def _saliency_row(tally: Tally, folder: Path) -> dict:
-    if not tally.metrics.n:
+def score_masks(
+    preds: dict[str, Path], masks: dict[str, Path], folder: Path, failures: Strict, args: Args
+) -> tuple[dict, list[tuple]]:
+    found, kind = present(masks, folder, preds.get, "eval", failures), folder.name
+    items = [Item(stem, masks[stem], {kind: path}) for stem, path in found.items()]
+    tally = score_maps(items, [kind], failures, args.num_workers, args.quiet)[kind]
+    if not tally.rows:
         raise InputError(f"--pred_dir {folder}: no image of it could be scored")
-    results, curves = tally.metrics.get_results(), tally.curves()
-    scores = {key: value for key, value in results.items() if key not in curves}
-    return {"n": tally.metrics.n, **scores, "e_measure": results["mean_e"], "curves_at_255_to_0": curves}
+    results = tally.get_results()
+    curves = {name: results.pop(name) for name in CURVES}
+    return {**results, "curves_at_255_to_0": curves}, tally.rows
 
 
 def score_boxes(

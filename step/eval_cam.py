@@ -10,7 +10,6 @@ Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from data.datasets import DatasetSpec
@@ -23,7 +22,7 @@ from step.seg_set import open_eval
 
 
 def run(args: Args, failures: Failures) -> None:
-    score_splits(SEG_CAM, open_eval(args), partial(score, args=args, failures=failures), args)
+    score_splits(SEG_CAM, open_eval(args), args, failures, score)
 
 
 def score(
@@ -31,13 +30,9 @@ def score(
 ) -> tuple[dict, Scores]:
     """All thresholds at once; then, from the files in memory, contours at the best one."""
     read = Kept()
-    given = score_folder(folder, masks, Protocol(spec, bg_score=args.cam_bg_score, read=read), failures, args)
+    given = score_folder(folder, masks, Protocol(spec, bg_score=args.cam_bg_score, read=read), args, failures)
     sweep = given.sweep.get_results()
-    usable = {name: masks[name] for name, *_ in given.rows}
-    at_best = score_folder(folder, usable, Protocol(spec, bg_score=sweep["best_threshold"], read=read), failures, args)
-    own = {
-        "best_threshold": sweep["best_threshold"],
-        f"contour_f_at_{args.cam_bg_score:g}": given.contour_f,
-        "sweep": sweep["miou"],
-    }
+    best, usable = sweep["best_threshold"], {name: masks[name] for name, *_ in given.rows}
+    at_best = score_folder(folder, usable, Protocol(spec, bg_score=best, read=read), args, failures)
+    own = {"best_threshold": best, f"contour_f_at_{args.cam_bg_score:g}": given.contour_f, "sweep": sweep["miou"]}
     return {**split_row(given, at_best.contour_f), **own}, at_best

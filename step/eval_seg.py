@@ -7,11 +7,11 @@ Paper   HFPL (WACV 2024); pgt/metrics/segmentation.py
 """
 
 from misc.report.kinds import SEG
-from misc.report.seg_scores import score_labels
+from misc.report.seg_scores import score_splits
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from step.seg_set import open_eval
 
 
 def run(args: Args, failures: Failures) -> None:
-    score_labels(SEG, open_eval(args), args, failures)
+    score_splits(SEG, open_eval(args), args, failures)

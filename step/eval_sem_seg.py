@@ -23,10 +23,9 @@ from data.datasets import DatasetSpec, get_dataset, read_names
 from misc.errors import InputError
 from misc.files.images import find_images
 from misc.files.predictions import FIRST_LABEL
-from misc.files.store import write_csv, write_json
 from misc.report.kinds import SEM_SEG
-from misc.report.seg_scores import IMAGE_COLUMNS, Protocol, Scores, score_folder, score_labels
-from misc.run.evaluation import Command, Scored, Strict, main_of, short_names, table, to_json
+from misc.report.seg_scores import IMAGE_COLUMNS, Protocol, Scores, score_folder, score_splits
+from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, table
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from step.seg_set import open_eval
@@ -35,27 +34,23 @@ COLUMNS = ("n", "miou", "miou_absent_0", "pixel_accuracy", "best_threshold", "co
 
 
 def run(args: Args, failures: Failures) -> None:
-    score_labels(SEM_SEG, open_eval(args), args, failures)
+    score_splits(SEM_SEG, open_eval(args), args, failures)
 
 
 def score_folders(args: Args, failures: Strict) -> None:
-    """args.pred_dir against the masks, see parse; prints a table, writes args.out and args.per_image."""
+    """args.pred_dir against the masks, see parse; prints tables, writes args.out and args.per_image."""
     protocol = Protocol(get_dataset(args.dataset), args.keys, args.bg_score)
     masks = find_masks(args, protocol.spec)
-    results, rows = {}, []
-    for folder in dict.fromkeys(args.pred_dir):
+
+    def score(folder: Path) -> tuple[dict, list[tuple]]:
         if not folder.is_dir():
             raise InputError(f"--pred_dir {folder}: no such folder")
-        scores = score_folder(folder, masks, protocol, failures, args)
-        results[str(folder)] = summary(scores, protocol)
-        rows += [(str(folder), name, *values) for name, _, *values in scores.rows]
-    names = short_names(list(results))
-    print(table({names[folder]: _flat(row) for folder, row in results.items()}, COLUMNS))
-    print(class_table({names[folder]: row for folder, row in results.items()}, protocol.spec))
-    if args.out:
-        write_json(args.out, to_json(results))
-    if args.per_image:
-        write_csv(args.per_image, ("pred_dir", "image", *IMAGE_COLUMNS), rows)
+        scores = score_folder(folder, masks, protocol, args, failures)
+        return summary(scores, protocol), scores.rows
+
+    results = each_folder(args, score, IMAGE_COLUMNS)
+    print(table({name: _flat(row) for name, row in results.items()}, COLUMNS))
+    print(class_table(results, protocol.spec))
 
 
 def find_masks(args: Args, spec: DatasetSpec) -> dict[str, Path]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.images import find_images, image_size, read_gray, read_image
 from misc.files.predictions import FIRST_LABEL, Cams, find_prediction, read_prediction
-from misc.report.export import Labelled, export
+from misc.report.export import FORMATS, Labelled
 from misc.report.formats import EXPORT_FORMATS
 from misc.report.kinds import SALIENCY, folders
 from misc.run.evaluation import Command, Strict, main_of, present
@@ -32,12 +31,6 @@ from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
 
 SPEC = DATASETS["saliency"]
-
-
-@dataclass(frozen=True)
-class Pair:
-    image: Path
-    label: Path
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -64,29 +57,31 @@ def export_folder(
 ) -> None:
     """The labels in folder of all images (stem -> file); what cannot be used is added to failures."""
     found = present(images, folder, partial(find_prediction, folder), "export", failures)
-    pairs = [Pair(images[stem], path) for stem, path in found.items()]
+    pairs = [(images[stem], path) for stem, path in found.items()]
     done = parallel_map(partial(read_one, read=read), pairs, num_workers_for(args.num_workers, len(pairs)))
 
     def usable() -> Iterator[Labelled]:
-        for pair, result in progress(done, len(pairs), f"export {folder.name}", args.quiet):
+        for (image, label), result in progress(done, len(pairs), f"export {folder.name}", args.quiet):
             if isinstance(result, OSError):
-                failures.add("export", pair.label, result)
+                failures.add("export", label, result)
             else:
-                yield Labelled(pair.image, result)
+                yield Labelled(image, result)
 
-    n = export(fmt, usable(), spec, out_dir, **options)
+    n = FORMATS[fmt](usable(), spec, out_dir, **options)
     print(f"export: {n} labels of {folder} as {fmt} in {out_dir}")
 
 
-def read_one(pair: Pair, read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """The label map of a pair. Raises OSError where it cannot be used, or is not of the size of its image."""
-    label, shape = read(pair.label), image_size(pair.image)
+def read_one(pair: tuple[Path, Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """pair: an image and its label, read -> the label. Raises OSError where it cannot be used, or is not of the image's
+    size."""
+    image, label = pair[0], read(pair[1])
+    shape = image_size(image)
     if shape == (1, 1):  # also of a file that is no picture: reading it says why
-        shape = read_image(pair.image).shape[:2]
+        shape = read_image(image).shape[:2]
     if not label.size:  # CAMs of no class
         return np.zeros(shape, np.uint8)
     if label.shape != shape:
-        raise OSError(f"is {label.shape[::-1]}, its image {pair.image} {shape[::-1]} (width, height)")
+        raise OSError(f"is {label.shape[::-1]}, its image {image} {shape[::-1]} (width, height)")
     return label
 
 

@@ -9,7 +9,6 @@ Scores are those that the evaluators left: an image whose label or mask is newer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,6 @@ from misc.report import page as report
 from misc.report.kinds import SALIENCY, SEGMENTATION, Kind, folders, is_outdated
 from misc.report.page import Column, Record
 from misc.report.score_files import digest_of, read_scores
-from misc.report.seg_scores import masks_of
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map, progress
@@ -75,7 +73,7 @@ def run_classes(args: Args, failures: Failures) -> None:
     images, masks = {}, {}
     for part in parts:
         images |= zip(part.images.names, part.images.files, strict=True)
-        masks |= masks_of(part)
+        masks |= part.masks()
     sources = sources_of(parts[0].images.files[0].parent, images, folders(SEGMENTATION, args))
     if parts[0].mask_dir:
         sources[Column("mask", "mask", "classes", parts[0].mask_dir)] = masks
@@ -107,7 +105,7 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
     ]
     work = partial(make_one, columns=columns, spec=spec, overwrite=args.overwrite)
     done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
-    scores = {column.key: read_scores(args.result_dir / "scores", column.key) for column in columns}
+    scores = {column.key: read_scores(args.result_dir, column.key) for column in columns}
     shown, records, unscored = [], [], 0
     for entry, result in progress(done, len(entries), "report", args.quiet):
         if isinstance(result, OSError):
@@ -116,11 +114,14 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
             continue
         record, digests = result
         rows = {key: scores[key].get((entry.name, digest)) for key, digest in digests.items()}
+        own = {
+            f"{key}.{name}": round(row[name], 4) for key, row in rows.items() if row for name in SHOWN if name in row
+        }
         unscored += None in rows.values() and not any(path in failures for path in entry.files if path)
         shown.append(entry)
-        records.append(replace(record, values={**record.values, **_shown(rows)}))
+        records.append(replace(record, values={**record.values, **own}))
     if unscored:
-        print(f"report: {unscored} images have labels or masks newer than their scores: run eval")
+        print(f"report: {unscored} image(s) have labels or masks newer than their scores: run eval")
     data = page_data(args.result_dir, columns, shown, records, spec)
     data |= {"failed": len(entries) - len(shown), "unscored": unscored}
     path = args.result_dir / "report.html"
@@ -130,12 +131,6 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
 
 def _existing(path: Path | None) -> Path | None:
     return path if path and path.is_file() else None
-
-
-def _shown(rows: Mapping[str, Mapping[str, float] | None]) -> dict[str, float]:
-    """kind -> scores of an image -> what the page says of it; a mask that is all void has no mIoU."""
-    found = {f"{key}.{name}": (row or {}).get(name, math.nan) for key, row in rows.items() for name in SHOWN}
-    return {key: round(value, 4) for key, value in found.items() if not math.isnan(value)}
 
 
 def page_data(
@@ -161,7 +156,7 @@ def page_data(
         "measures": measures,
         **scores,
         "thresholds": list(range(255, -1, -report.EVERY)),
-        "curves": report.mean_curves(result_dir / "scores", columns),
+        "curves": report.mean_curves(result_dir, columns),
         "losses": report.training_curves(result_dir),
         "settings": report.settings(result_dir),
         "classes": report.class_legend(records, spec) if spec else [],

@@ -16,16 +16,15 @@ class Held(io.BytesIO):
 
 
 class Kept:
-    """Held of paths, for who reads files several times: the first are kept, up to `room` bytes in all."""
+    """Reads as Held does, for who needs files several times: the first are kept, up to `room` bytes in all."""
 
     def __init__(self, room: int = 2**29):
         self._room, self._files = room, {}
 
     def __call__(self, path: Path) -> Held:
         file = self._files.get(path) or Held(path)
-        size = len(file.getvalue())
-        if path not in self._files and size <= self._room:
+        file.seek(0)
+        if path not in self._files and (size := len(file.getvalue())) <= self._room:
             self._room -= size
             self._files[path] = file
-        file.seek(0)
         return file

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,9 +147,5 @@ def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path)
     return n
 
 
+# name -> function of labels, spec and folder (coco: also shapes; voc: also split) -> number of images written
 FORMATS = dict(zip(EXPORT_FORMATS, (export_coco, export_voc, export_labelme, export_masks), strict=True))
-
-
-def export(fmt: str, labelled: Iterator[Labelled], spec: DatasetSpec, out_dir: Path, **options: str) -> int:
-    """Number of images written in one of FORMATS; options: shapes of coco, split of voc."""
-    return FORMATS[fmt](labelled, spec, out_dir, **options)

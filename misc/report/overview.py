@@ -1,4 +1,4 @@
-"""One picture of many results: a row an image, a column each of image, map, labels and mask."""
+"""One picture of many results: a row per image, a column each for image, map, labels and mask."""
 
 from collections.abc import Mapping, Sequence
 

@@ -48,7 +48,7 @@
     const parts = [plural(images.length, "image"), columns.slice(1).map((c) => c.title).join(", ")];
     $("subtitle").append(parts.filter(Boolean).join(" · "));
     if (data.failed) $("subtitle").append(` · ${data.failed} not shown, see `, el("a", { href: "failed.csv" }, "failed.csv"));
-    if (data.unscored) $("subtitle").append(` · ${data.unscored} without scores of their own, which are older than their labels: run eval`);
+    if (data.unscored) $("subtitle").append(` · ${data.unscored} with labels or masks newer than their scores: run eval`);
     $("tables").append(...data.tables.map(table));
     if (!data.tables.length) $("tables").append(el("p", { class: "note" }, "No masks, so no scores: sort the images by disagreement to find the labels worth a look."));
     for (const [title, pairs] of Object.entries(data.settings)) if (pairs.length) $("settings").append(settings(title, pairs));

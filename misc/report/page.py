@@ -50,12 +50,8 @@ SCORES = {
     "s_measure": ("S", "high"),
     "e_measure": ("E", "high"),
     "miou": ("mIoU", "high"),
-    "miou_absent_0": ("mIoU, absent as 0", "high"),
-    "pixel_accuracy": ("pixel accuracy", "high"),
     "contour_f": ("contour F", "high"),
     "best_threshold": ("best threshold", None),
-    "bg_score": ("background score", None),
-    "box_threshold": ("box threshold", None),
     "share": ("foreground share", None),
     "disagreement": ("label disagreement", None),
 }
@@ -154,76 +150,42 @@ def measures(columns: Sequence[Column], records: Sequence[Record]) -> list[dict]
 
 
 def mean_curves(folder: Path, columns: Sequence[Column]) -> list[dict]:
-    """Of each column that has them in folder (misc/report/score_files.py), at EVERY threshold."""
+    """Of each column that has them, at EVERY threshold."""
     held = [(column, read_curves(folder, column.key)) for column in columns]
     return [
         {"kind": c.key, "title": c.title, **{name: _rounded(values[::EVERY]) for name, values in curves.items()}}
         for c, curves in held
-        if curves
+        if curves["f"]
     ]
 
 
 def score_parts(metrics: Mapping, titles: Mapping[str, str]) -> dict[str, list]:
-    """metrics.json -> tables, sweeps and bars. Rows that share a score stand in one table, bars of one score and of the
-    same classes in one chart.
+    """metrics.json -> tables, sweeps and bars. Rows that share a score stand in one table, bars of the same classes in
+    one chart.
 
-    metrics: kind -> scores, or kind -> split -> scores, and so on, with the scores of step/eval.py and
-    step/eval_sem_seg.py, or a bare list "sweep"; what cannot be shown is left out.
+    metrics: kind -> scores, or kind -> split -> scores, with iou (class -> value) and sweep (the mIoU at the thresholds
+    0, 0.01, ...) where it is of classes; what cannot be shown is left out.
     """
     tables, sweeps, bars = [], [], {}
     for path, scores in _walk(metrics):
-        kind = path[0] if path[0] in titles else Path(path[0]).name  # evaluators name results by their folders
-        who = {"title": " · ".join([titles.get(kind, path[0]), *path[1:]]), "kind": kind}
-        numbers, sweep, by_class = _numbers(scores), _sweep(scores), _by_class(scores)
+        who = {"title": " · ".join([titles.get(path[0], path[0]), *path[1:]]), "kind": path[0]}
+        numbers = {key: value for key, value in scores.items() if _is_number(value)}
         if numbers:
             held = next((rows for rows in tables if any({*numbers} & {*other} - {"n"} for _, other in rows)), None)
             held.append((who, numbers)) if held else tables.append([(who, numbers)])
-        sweeps += [{**who, **sweep}] if sweep else []
-        for title, values in by_class.items():
-            bars.setdefault((title, tuple(values)), []).append((who, values))
-    return {
-        "tables": [_table(rows) for rows in tables],
-        "sweeps": sweeps,
-        "bars": [_bars(title, held) for (title, _), held in bars.items()],
-    }
-
-
-_PARTS = ("iou", "contour", "threshold_sweep", "curves_at_255_to_0")  # of scores: no scores of another split
+        sweep, iou = scores.get("sweep"), scores.get("iou")
+        if isinstance(sweep, list) and sweep and all(map(_is_number, sweep)):
+            sweeps.append({**who, "x": [i / 100 for i in range(len(sweep))], "y": sweep})
+        if isinstance(iou, dict) and iou:
+            bars.setdefault(tuple(iou), []).append((who, iou))
+    return {"tables": [_table(rows) for rows in tables], "sweeps": sweeps, "bars": [_bars(h) for h in bars.values()]}
 
 
 def _walk(node: Mapping, path: tuple[str, ...] = ()):
     for key, value in node.items():
-        if isinstance(value, dict) and key not in _PARTS:
+        if isinstance(value, dict) and key != "iou":
             yield (*path, key), value
             yield from _walk(value, (*path, key))
-
-
-def _part(scores: Mapping, *keys: str) -> dict:
-    for key in keys:
-        scores = scores.get(key) if isinstance(scores.get(key), dict) else {}
-    return scores
-
-
-def _numbers(scores: Mapping) -> dict[str, float]:
-    found = {
-        **scores,
-        "best_threshold": scores.get("best_threshold", _part(scores, "threshold_sweep").get("best_threshold")),
-        "contour_f": scores.get("contour_f", _part(scores, "contour", "void_left_out").get("mean_f")),
-    }
-    return {key: value for key, value in found.items() if _is_number(value)}
-
-
-def _sweep(scores: Mapping) -> dict | None:
-    """x: thresholds, y: mIoU; a bare list is of the thresholds 0, 0.01, ..."""
-    held = _part(scores, "threshold_sweep")
-    y = held.get("miou", scores.get("sweep"))
-    x = held.get("thresholds", [i / 100 for i in range(len(y))] if isinstance(y, list) else None)
-    return {"x": x, "y": y} if x and y and len(x) == len(y) and all(map(_is_number, [*x, *y])) else None
-
-
-def _by_class(scores: Mapping) -> dict[str, dict]:
-    held = {"IoU": _part(scores, "iou"), "Contour F": _part(scores, "contour", "void_left_out", "f")}
-    return {title: values for title, values in held.items() if values}
 
 
 def _table(rows: Sequence[tuple[dict, Mapping]]) -> dict:
@@ -239,13 +201,13 @@ def _column(score: str) -> dict:
     return {"key": score, "title": title, "better": better}
 
 
-def _bars(title: str, held: Sequence[tuple[dict, Mapping]]) -> dict:
+def _bars(held: Sequence[tuple[dict, Mapping]]) -> dict:
     """Best class first, by the first of those held; classes that are absent have no value."""
     rows = [
         {"name": name, "values": [v[name] if _is_number(v[name]) else None for _, v in held]} for name in held[0][1]
     ]
     rows.sort(key=lambda row: -1 if row["values"][0] is None else row["values"][0], reverse=True)
-    return {"title": f"{title} of each class, in %", "kinds": [who for who, _ in held], "rows": rows}
+    return {"title": "IoU of each class, in %", "kinds": [who for who, _ in held], "rows": rows}
 
 
 def _is_number(value: object) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from misc.report.score_files import digest_of
 from misc.run.evaluation import Strict
 from misc.run.failures import Failures
 from misc.run.parallel import num_workers_for, parallel_map, progress
-from pgt.metrics.saliency import CURVES, SaliencyMetrics, SaliencyScores, saliency_scores
+from pgt.metrics.saliency import SaliencyMetrics, SaliencyScores, saliency_scores
 
 COLUMNS = ("n", "mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "e_measure")
 IMAGE_COLUMNS = ("mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "max_e", "mean_e", "adp_e")
@@ -32,41 +31,28 @@ class Item:
 
 @dataclass
 class Tally:
-    """Of one kind of map: the means, and a row of each image: its name, digest and IMAGE_COLUMNS."""
+    """Of one kind of map: the means, and a row per image: its name, digest and IMAGE_COLUMNS."""
 
     metrics: SaliencyMetrics = field(default_factory=SaliencyMetrics)
     rows: list[tuple] = field(default_factory=list)
 
     def add(self, digest: str, scores: SaliencyScores) -> None:
         self.metrics.add(scores)
-        values = (round(float(getattr(scores, name)), 6) for name in IMAGE_COLUMNS)
-        self.rows.append((scores.name, digest, *values))
+        self.rows.append((scores.name, digest, *(round(float(getattr(scores, key)), 6) for key in IMAGE_COLUMNS)))
 
-    def means(self) -> dict[str, float]:
-        """COLUMNS; n alone where there is no image."""
-        if not self.metrics.n:
-            return {"n": 0}
-        results = self.metrics.get_results()
-        results["e_measure"] = results["mean_e"]
-        return {"n": self.metrics.n, **{name: round(float(results[name]), 6) for name in COLUMNS[1:]}}
-
-    def curves(self) -> dict[str, np.ndarray]:
-        """Means at the thresholds 255, 254, ..., 0; empty where there is no image."""
-        return {name: self.metrics.get_results()[name] for name in CURVES} if self.metrics.n else {}
+    def get_results(self) -> dict[str, float | np.ndarray]:
+        """n and, where there is an image, SaliencyMetrics' results, with e_measure, which is mean_e."""
+        results = self.metrics.get_results() if self.metrics.n else {}
+        return {"n": self.metrics.n, **results, **({"e_measure": results["mean_e"]} if results else {})}
 
 
 def score_maps(
-    items: Sequence[Item],
-    kinds: Collection[str],
-    failures: Failures | Strict,
-    num_workers: int,
-    quiet: bool,
-    text: str = "eval",
+    items: Sequence[Item], kinds: Collection[str], failures: Failures | Strict, num_workers: int, quiet: bool
 ) -> dict[str, Tally]:
     """kind -> what its maps are worth; those that cannot be scored are added to failures."""
     tallies = {kind: Tally() for kind in kinds}
     done = parallel_map(score_item, items, num_workers_for(num_workers, len(items)))
-    for item, results in progress(done, len(items), text, quiet):
+    for item, results in progress(done, len(items), f"eval {' '.join(kinds)}", quiet):
         for kind, path in item.maps.items():
             result = results if isinstance(results, OSError) else results[kind]
             if isinstance(result, OSError):
@@ -77,16 +63,19 @@ def score_maps(
 
 
 def score_item(item: Item) -> dict[str, tuple[str, SaliencyScores] | OSError]:
-    """kind -> digest and scores, or why it has none. Raises OSError where the mask is missing or corrupt."""
-    file = Held(item.mask)
-    one = partial(score_map, name=item.name, mask_file=file, mask=read_mask(file))
-    return dict(zip(item.maps, (result for _, result in parallel_map(one, [*item.maps.values()], 1)), strict=True))
+    """kind -> digest and scores, or the OSError of a map that is missing, corrupt, or not of the mask's size.
 
+    Raises OSError where the mask is missing or corrupt.
+    """
+    mask_file = Held(item.mask)
+    mask = read_mask(mask_file)
 
-def score_map(path: Path, name: str, mask_file: Held, mask: np.ndarray) -> tuple[str, SaliencyScores]:
-    """Digest and scores of the map at path. Raises OSError where it is missing, corrupt, or not of the mask's size."""
-    file = Held(path)
-    pred = read_gray(file)
-    if pred.shape != mask.shape:
-        raise OSError(f"is {pred.shape[::-1]}, its mask {mask_file.path} {mask.shape[::-1]} (width, height)")
-    return digest_of(file, mask_file), saliency_scores(pred, mask, name=name)
+    def score(path: Path) -> tuple[str, SaliencyScores]:
+        file = Held(path)
+        pred = read_gray(file)
+        if pred.shape != mask.shape:
+            raise OSError(f"is {pred.shape[::-1]}, its mask {item.mask} {mask.shape[::-1]} (width, height)")
+        return digest_of(file, mask_file), saliency_scores(pred, mask, name=item.name)
+
+    done = parallel_map(score, [*item.maps.values()], 1)
+    return {kind: result for kind, (_, result) in zip(item.maps, done, strict=True)}

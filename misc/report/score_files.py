@@ -5,19 +5,14 @@
 <kind>_curves.csv   a row per threshold: precision, recall and f, means over the images
 """
 
-from __future__ import annotations
-
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from misc.files.held import Held
 from misc.files.store import fingerprint, write_csv
 
 CURVES = ("precision", "recall", "f")
-_WORDS = ("split", "image", "digest")
 
 
 def digest_of(label: Held, mask: Held) -> str:
@@ -25,35 +20,34 @@ def digest_of(label: Held, mask: Held) -> str:
     return fingerprint(label.getvalue(), mask.getvalue())
 
 
-def write_scores(folder: Path, kind: str, header: tuple[str, ...], rows: list[tuple]) -> None:
-    write_csv(folder / f"{kind}.csv", header, rows)
+def write_scores(result_dir: Path, kind: str, header: tuple[str, ...], rows: list[tuple]) -> None:
+    write_csv(result_dir / "scores" / f"{kind}.csv", header, rows)
 
 
-def read_scores(folder: Path, kind: str) -> dict[tuple[str, str], dict[str, float]]:
-    """(image, digest) -> its scores; empty where there is no such file."""
-    rows = _read(folder / f"{kind}.csv")
+def read_scores(result_dir: Path, kind: str) -> dict[tuple[str, str], dict[str, float]]:
+    """(image, digest) -> those of its scores that are numbers; empty where there is no such file."""
+    words = ("split", "image", "digest")
     return {
-        (row["image"], row["digest"]): {name: float(value) for name, value in row.items() if name not in _WORDS}
-        for row in rows
+        (row["image"], row["digest"]): {k: float(v) for k, v in row.items() if k not in words and v != "nan"}
+        for row in _read(result_dir / "scores" / f"{kind}.csv")
     }
 
 
-def write_curves(folder: Path, kind: str, curves: Mapping[str, np.ndarray]) -> None:
-    """curves: each of CURVES -> values at the thresholds 255, 254, ..., 0; or nothing, where nothing was scored."""
-    columns = [[round(float(value), 6) for value in curves.get(name, ())] for name in CURVES]
+def write_curves(result_dir: Path, kind: str, results: Mapping) -> None:
+    """results: each of CURVES -> (256,), at the thresholds 255, 254, ..., 0; none where nothing was scored."""
+    columns = ([round(float(value), 6) for value in results.get(name, ())] for name in CURVES)
     rows = list(zip(range(255, -1, -1), *columns, strict=False))
-    write_csv(folder / f"{kind}_curves.csv", ("threshold", *CURVES), rows)
+    write_scores(result_dir, f"{kind}_curves", ("threshold", *CURVES), rows)
 
 
-def read_curves(folder: Path, kind: str) -> dict[str, list[float]]:
-    """As given to write_curves; empty where there is no such file."""
-    rows = _read(folder / f"{kind}_curves.csv")
-    return {name: [float(row[name]) for row in rows] for name in CURVES} if rows else {}
+def read_curves(result_dir: Path, kind: str) -> dict[str, list[float]]:
+    """As given to write_curves; lists are empty where there is no such file."""
+    rows = _read(result_dir / "scores" / f"{kind}_curves.csv")
+    return {name: [float(row[name]) for row in rows] for name in CURVES}
 
 
-def _read(path: Path) -> Sequence[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as f:
-            return list(csv.DictReader(f))
-    except OSError:
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
         return []
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as f:
+        return list(csv.DictReader(f))

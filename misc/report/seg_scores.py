@@ -41,13 +41,6 @@ class Protocol:
     read: Callable[[Path], Held] = Held
 
 
-@dataclass(frozen=True)
-class Pair:
-    name: str
-    pred: Path
-    mask: Path
-
-
 @dataclass
 class Scores:
     """Counts of n images; names: of the labels; sweep and num_cams are of those images that are CAMs.
@@ -92,17 +85,16 @@ class Scores:
 
 
 def score_folder(
-    folder: Path, masks: Mapping[str, Path], protocol: Protocol, failures: Failures | Strict, args: Args
+    folder: Path, masks: Mapping[str, Path], protocol: Protocol, args: Args, failures: Failures | Strict
 ) -> Scores:
     """All masks (name -> file) against their predictions in folder; what cannot be used is added to failures.
 
     args: num_workers, quiet. Raises InputError where nothing can be scored, or CAMs and label maps lie side by side.
     """
-    found = present(masks, folder, partial(find_prediction, folder), "eval_sem_seg", failures)
-    pairs = [Pair(name, path, masks[name]) for name, path in found.items()]
-    chunks = [pairs[i : i + CHUNK] for i in range(0, len(pairs), CHUNK)]
-    total = Scores.empty(protocol.spec)
-    done = parallel_map(partial(score_chunk, protocol=protocol), chunks, num_workers_for(args.num_workers, len(pairs)))
+    found = list(present(masks, folder, partial(find_prediction, folder), "eval_sem_seg", failures).items())
+    chunks = [found[i : i + CHUNK] for i in range(0, len(found), CHUNK)]
+    total, one = Scores.empty(protocol.spec), partial(score_chunk, masks=masks, protocol=protocol)
+    done = parallel_map(one, chunks, num_workers_for(args.num_workers, len(found)))
     for _, scores in progress(done, len(chunks), f"eval_sem_seg {folder.name}", args.quiet):
         for file, reason in scores.failed:
             failures.add("eval_sem_seg", file, reason)
@@ -114,20 +106,21 @@ def score_folder(
     return total
 
 
-def score_chunk(pairs: Sequence[Pair], protocol: Protocol) -> Scores:
+def score_chunk(preds: Sequence[tuple[str, Path]], masks: Mapping[str, Path], protocol: Protocol) -> Scores:
+    """preds: (name, file)"""
     scores = Scores.empty(protocol.spec)
-    for pair in pairs:
+    for name, pred in preds:
         try:
-            add_image(scores, pair, protocol)
+            add_image(scores, name, pred, masks[name], protocol)
         except OSError as e:
-            scores.failed.append((pair.pred, e.strerror or str(e)))
+            scores.failed.append((pred, e.strerror or str(e)))
     return scores
 
 
-def add_image(scores: Scores, pair: Pair, protocol: Protocol) -> None:
+def add_image(scores: Scores, name: str, pred_path: Path, mask_path: Path, protocol: Protocol) -> None:
     """Raises OSError where a file is missing or damaged, sizes differ, or a value is no class."""
-    mask_file, gt = _read_mask(pair.mask, protocol)
-    file = protocol.read(pair.pred)
+    mask_file, gt = _read_mask(mask_path, protocol)
+    file = protocol.read(pred_path)
     pred = read_prediction(file, protocol.keys)
     cams = pred if isinstance(pred, Cams) and not pred.has_background else None
     if cams is not None and not cams.labels.size:  # an image without a class has no map that could tell its size
@@ -135,7 +128,7 @@ def add_image(scores: Scores, pair: Pair, protocol: Protocol) -> None:
         pred = cams
     label = pred.label_map(protocol.bg_score) if isinstance(pred, Cams) else pred
     if label.shape != gt.shape:
-        raise OSError(f"is {label.shape[::-1]}, its mask {pair.mask} {gt.shape[::-1]} (width, height)")
+        raise OSError(f"is {label.shape[::-1]}, its mask {mask_path} {gt.shape[::-1]} (width, height)")
     image = Confusion(protocol.spec.num_classes, protocol.spec.ignore)
     try:
         image.step(label, gt)
@@ -144,13 +137,13 @@ def add_image(scores: Scores, pair: Pair, protocol: Protocol) -> None:
         for contour in scores.contours.values():
             contour.step(label, gt)
     except ValueError as e:
-        raise OSError(f"{e} (mask {pair.mask})") from e
+        raise OSError(f"{e} (mask {mask_path})") from e
     scores.confusion.merge(image)
     scores.n += 1
     scores.num_cams += cams is not None
     results = image.get_results() if image.matrix.any() else dict.fromkeys(IMAGE_COLUMNS, np.nan)
-    values = (round(float(results[name]), 6) for name in IMAGE_COLUMNS)
-    scores.rows.append((pair.name, digest_of(file, mask_file), *values))
+    values = (round(float(results[key]), 6) for key in IMAGE_COLUMNS)
+    scores.rows.append((name, digest_of(file, mask_file), *values))
 
 
 def _read_mask(path: Path, protocol: Protocol) -> tuple[Held, np.ndarray]:
@@ -161,26 +154,40 @@ def _read_mask(path: Path, protocol: Protocol) -> tuple[Held, np.ndarray]:
         raise OSError(f"its mask {path} {e}") from e
 
 
+def score_labels(
+    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: Args, failures: Failures
+) -> tuple[dict, Scores]:
+    """-> what metrics.json holds of label maps, and their scores."""
+    scores = score_folder(folder, masks, Protocol(spec), args, failures)
+    return split_row(scores, scores.contour_f), scores
+
+
+def split_row(scores: Scores, contour_f: float) -> dict:
+    results = scores.get_results()
+    return {"miou": results["miou"], "contour_f": contour_f, "n": scores.n, "iou": results["iou"]}
+
+
 def score_splits(
     kind: Kind,
     parts: Mapping[str, SegmentationSet],
-    score: Callable[[Path, Mapping[str, Path], DatasetSpec], tuple[dict, Scores]],
     args: Args,
+    failures: Failures,
+    score: Callable[..., tuple[dict, Scores]] = score_labels,
 ) -> None:
-    """score(folder, masks, spec) of each split -> its row in metrics.json, and a row per image in scores/<kind>.csv.
-    Of label maps, splits without any are left out."""
+    """score (as score_labels) of each split: a row in metrics.json, and a row per image in scores/<kind>.csv. Of label
+    maps, splits without any are left out."""
     folder, results, images = kind.folder(args), {}, []
     for split, part in parts.items():
-        masks = masks_of(part)
+        masks = part.masks()
         made = kind.style == "heat" or any((folder / f"{name}{kind.suffix}").is_file() for name in masks)
         if masks and made:
-            row, scores = score(folder, masks, part.spec)
+            row, scores = score(folder, masks, part.spec, args, failures)
             results[split] = to_json(row)
             images += [(split, *image) for image in scores.rows]
             print(f"{kind.key} {split}: {_in_percent(row)}", flush=True)
     if not results:
         raise InputError(f"{folder}: nothing to score in it, or no masks; run what makes it")
-    write_scores(args.result_dir / "scores", kind.key, ("split", "image", "digest", *IMAGE_COLUMNS), images)
+    write_scores(args.result_dir, kind.key, ("split", "image", "digest", *IMAGE_COLUMNS), images)
     path = args.result_dir / "metrics.json"
     write_json(path, {**read_json(path), kind.key: results})
 
@@ -189,25 +196,3 @@ def _in_percent(row: Mapping[str, object]) -> str:
     numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and not np.isnan(value)}
     scale = {"n": 1, "best_threshold": 1}
     return ", ".join(f"{name} {round(scale.get(name, 100) * value, 3):.4g}" for name, value in numbers.items())
-
-
-def masks_of(part: SegmentationSet) -> dict[str, Path]:
-    """name -> mask of the images that have one."""
-    masks = {name: part.mask_of(name) for name in part.images.names}
-    return {name: path for name, path in masks.items() if path and path.is_file()}
-
-
-def score_labels(kind: Kind, parts: Mapping[str, SegmentationSet], args: Args, failures: Failures) -> None:
-    """The label maps of one kind, see score_splits."""
-
-    def score(folder: Path, masks: Mapping[str, Path], spec: DatasetSpec) -> tuple[dict, Scores]:
-        scores = score_folder(folder, masks, Protocol(spec), failures, args)
-        return split_row(scores, scores.contour_f), scores
-
-    score_splits(kind, parts, score, args)
-
-
-def split_row(scores: Scores, contour_f: float) -> dict:
-    """What metrics.json holds of a split."""
-    results = scores.get_results()
-    return {"miou": results["miou"], "contour_f": contour_f, "n": scores.n, "iou": results["iou"]}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.errors import InputError
+from misc.files.store import write_csv, write_json
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 
@@ -86,6 +87,23 @@ def exit_status(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def each_folder(
+    args: Args, score: Callable[[Path], tuple[dict, list[tuple]]], image_columns: Sequence[str]
+) -> dict[str, dict]:
+    """score(folder) -> its row, and a row per image: (name, digest, *image_columns), of each of args.pred_dir, by as
+    much of its path as tells it from the others. Writes args.out and args.per_image."""
+    results, images = {}, []
+    for folder in dict.fromkeys(args.pred_dir):
+        results[str(folder)], rows = score(folder)
+        images += [(str(folder), name, *values) for name, _, *values in rows]
+    if args.out:
+        write_json(args.out, to_json(results))
+    if args.per_image:
+        write_csv(args.per_image, ("pred_dir", "image", *image_columns), images)
+    names = short_names(list(results))
+    return {names[folder]: row for folder, row in results.items()}
 
 
 def short_names(folders: Sequence[str]) -> dict[str, str]:

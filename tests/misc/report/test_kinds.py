@@ -9,7 +9,7 @@ from misc.report.page import STYLES
 
 def arguments(root, **given):
     flags = dict.fromkeys(kind.folder_flag for kind in SALIENCY)
-    return SimpleNamespace(result_dir=root, **{**flags, **given})
+    return SimpleNamespace(result_dir=root, maps_of_others=False, **{**flags, **given})
 
 
 def test_folders_are_those_that_are_there_or_that_flags_name(tmp_path):
@@ -18,10 +18,10 @@ def test_folders_are_those_that_are_there_or_that_flags_name(tmp_path):
     args = arguments(tmp_path / "r", cam_out_dir=tmp_path / "maps")
     found = {kind.key: folder for kind, folder in folders(SALIENCY, args).items()}
     assert found == {"cam": tmp_path / "maps", "cam_pamr": tmp_path / "r/cam_pamr"}
-    args.prob_root = args.cam_out_dir  # someone else's maps
+    args.maps_of_others = True
     assert [kind.key for kind in folders(SALIENCY, args)] == ["cam_pamr"]
     (tmp_path / "r/seg").mkdir()
-    assert [kind.key for kind in folders(SEGMENTATION, SimpleNamespace(result_dir=tmp_path / "r"))] == ["seg"]
+    assert [kind.key for kind in folders(SEGMENTATION, arguments(tmp_path / "r"))] == ["seg"]
 
 
 def test_labels_are_outdated_where_a_map_is_newer(tmp_path):

@@ -127,18 +127,16 @@ def test_tables_of_saliency():
 
 
 def test_parts_of_segmentation():
-    sweep = {"thresholds": [0.0, 0.01], "miou": [0.4, 0.5], "best_threshold": 0.01}
-    contour = {"void_left_out": {"mean_f": 0.3, "f": {"cat": 0.3, "dog": None}}}
     metrics = {
-        "out/sem_seg": {"n": 9, "miou": 0.5, "iou": {"cat": None, "dog": 0.7}, "contour": contour},
-        "cam": {"train": {"miou": 0.5, "iou": {"cat": 0.3, "dog": 0.2}, "threshold_sweep": sweep, "absent": []}},
+        "sem_seg": {"val": {"n": 9, "miou": 0.5, "iou": {"cat": None, "dog": 0.7}, "contour_f": 0.3}},
+        "cam": {"train": {"miou": 0.5, "iou": {"cat": 0.3, "dog": 0.2}, "sweep": [0.4, 0.5], "best_threshold": 0.01}},
         "other": {"val": {"miou": 0.6, "sweep": [0.1] * 60}},
     }
     parts = report.score_parts(metrics, {"cam": "CAM", "sem_seg": "label"})
     (table,) = parts["tables"]
     assert [c["key"] for c in table["columns"]] == ["n", "miou", "contour_f", "best_threshold"]
     assert [(row["title"], row["kind"], row["values"]) for row in table["rows"]] == [
-        ("label", "sem_seg", [9, 0.5, 0.3, None]),
+        ("label · val", "sem_seg", [9, 0.5, 0.3, None]),
         ("CAM · train", "cam", [None, 0.5, None, 0.01]),
         ("other · val", "other", [None, 0.6, None, None]),
     ]
@@ -146,10 +144,9 @@ def test_parts_of_segmentation():
         ("CAM · train", 0.01, 2),
         ("other · val", 0.59, 60),
     ]
-    iou, contours = parts["bars"]
+    (iou,) = parts["bars"]
     assert iou["title"].startswith("IoU") and [k["kind"] for k in iou["kinds"]] == ["sem_seg", "cam"]
     assert iou["rows"] == [{"name": "dog", "values": [0.7, 0.2]}, {"name": "cat", "values": [None, 0.3]}]
-    assert contours["rows"] == [{"name": "cat", "values": [0.3]}, {"name": "dog", "values": [None]}]
 
 
 @pytest.mark.parametrize(
