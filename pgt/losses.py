@@ -393,3 +393,12 @@ def _check_label(values: Tensor, label: Tensor) -> None:
         raise ValueError(
             f"label is {tuple(label.shape)} for predictions {tuple(values.shape)}: both start with (N,K), K classes."
         )
+
+
+def generalized_cross_entropy(logits: Tensor, label: Tensor, q: float, ignore: int) -> Tensor:
+    """logits (N,C,H,W), label (N,H,W) -> the mean of (1 - p^q) / q over pixels that are not `ignore`, where p is the
+    probability of the label. q towards 0 gives cross entropy, q 1 the mean absolute error, which wrong labels trouble
+    least; 0 without pixels. Source: Zhang & Sabuncu, NeurIPS 2018, equation 6."""
+    sure = label != ignore
+    log_p = -F.cross_entropy(logits, label, ignore_index=ignore, reduction="none")
+    return (((1 - (q * log_p).exp()) / q) * sure).sum() / sure.sum().clamp(min=1)

@@ -26,14 +26,14 @@ from misc.run.device import autocast, pick_device
 from misc.run.flags import Flags, add_device_flags, add_run_flags, flag, positive_int
 from misc.run.passes import run_passes
 from misc.run.seg_args import DEFAULTS, ROOT, add_crf_scale, add_segmenter_flags
-from misc.train.augment import resize
+from misc.train.augment import resize, resize_maps
+from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
 from net.network import resized
 from pgt.crf import CRFParams, dense_crf
 from step.make_crf import crf_params
 from step.make_sem_seg import Item, label_images, read_network
 from step.seg_set import open_split
-from step.train_aff import resize_maps, trained_file
 
 _FLAGS = (
     "make_seg_weights",

@@ -28,7 +28,8 @@ from misc.files.predictions import Cams, read_prediction
 from misc.files.store import fingerprint, is_current, require_writable, write_cams
 from misc.run.device import autocast, pick_device
 from misc.run.parallel import num_workers_for, parallel_map, progress
-from misc.train.augment import resize
+from misc.train.augment import resize, resize_maps
+from misc.train.stage import require_files, trained_file
 from net import AffinityNet, Network, for_inference
 from net.affinitynet import affinity
 from net.weights import read_checkpoint
@@ -36,7 +37,6 @@ from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
 from pgt.crf import CRFParams, dense_crf
 from step.make_crf import crf_params
 from step.seg_set import open_all
-from step.train_aff import require_files, resize_maps, trained_file
 
 SURE = "sem_seg_sure"
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from misc.errors import InputError
+from misc.errors import InputError, naming
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 
@@ -56,6 +56,12 @@ def read_image(path: Path | BinaryIO) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
         raise OSError(_reason(e)) from e
+
+
+def read_named(path: Path) -> np.ndarray:
+    """read_image, whose OSError names the file."""
+    with naming(path):
+        return read_image(path)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -610,3 +610,17 @@ def test_weights_are_the_published_ones():
         "fsl_mu": 2.5,
         "fsl_sigma": 5.0,
     }
+
+
+def test_generalized_cross_entropy():
+    torch.manual_seed(0)
+    logits, label = torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6))
+    label[0, 0] = 255
+    p = logits.softmax(1).gather(1, label.clamp(max=3)[:, None])[:, 0][label != 255]
+    for q in (0.3, 1.0):
+        found = losses.generalized_cross_entropy(logits, label, q, 255)
+        torch.testing.assert_close(found, ((1 - p**q) / q).mean())
+    close = losses.generalized_cross_entropy(logits, label, 1e-4, 255)
+    torch.testing.assert_close(close, F.cross_entropy(logits, label, ignore_index=255), rtol=1e-3, atol=0)
+    nothing = losses.generalized_cross_entropy(logits, torch.full_like(label, 255), 0.7, 255)
+    assert nothing.item() == 0

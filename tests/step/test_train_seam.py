@@ -11,7 +11,8 @@ from data.toy import write_toy
 from misc.files.images import read_image
 from misc.run.passes import run_passes
 from step.seg_set import open_train
-from step.train_seam import SeamRecipe, SeamTask, build, loss_weights, start_calmly, start_from_prototypes
+from step.start import start_of
+from step.train_seam import SeamRecipe, SeamTask, begin, build, loss_weights
 
 FIELDS = SeamRecipe.__dataclass_fields__
 
@@ -28,10 +29,9 @@ def start(root, *flags):
     recipe = SeamRecipe(**{name: getattr(args, f"seam_{name}") for name in FIELDS})
     torch.manual_seed(0)
     data = open_train(args).images
-    network = build(args, recipe, data.class_names)
-    task = SeamTask(network, data, recipe, loss_weights(args))
-    start_calmly(network, task, seed=0)
-    start_from_prototypes(network, data, recipe)
+    weights = loss_weights(args)
+    network = build(*start_of(args, "seam"), data.class_names, recipe, weights is not None)
+    task = begin(SeamTask(network, data, recipe, weights), seed=0)
     return network.eval(), task
 
 
