@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,15 +20,16 @@ import numpy as np
 from PIL import Image
 from skimage import segmentation
 
+import run_slic
 import step.make_slic
 from benchmarks.superpixel import skimage_slic
 from data.saliency import open_folder
 from misc.files.images import read_image
 from pgt.superpixel import slic
-from step.make_slic import SLIC_RECIPES, SlicParams, make_slic
+from step.make_slic import make_slic
 from step.refine import Pair, refine_one
 
-PUBLISHED = SLIC_RECIPES["published"]
+PUBLISHED = run_slic.TABLE.resolve({"slic_recipe": "published"}).slic
 
 
 def published(pair: Pair) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
         "published": published,
         "ours, scikit-image's superpixels": partial(ours, params=PUBLISHED, superpixels=skimage_slic),
         "ours, same labels": partial(ours, params=PUBLISHED),
-        "ours, default": partial(ours, params=replace(SLIC_RECIPES["default"])),
+        "ours, default": partial(ours, params=run_slic.Slic()),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:

@@ -11,11 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from misc.run.seg_args import PASSES
-
 import run_voc
 from misc.files.store import read_json, write_json
 from misc.run.passes import run_passes
+from run_voc import PASSES
 
 STAGES = {"cam": "CAM", "sem_seg": "pseudo label", "seg": "final"}
 MEASURES = ("miou", "contour_f")

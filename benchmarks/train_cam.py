@@ -25,7 +25,8 @@ from misc.run.device import autocast, pick_device
 from misc.run.memory import settle_memory
 from misc.run.parallel import parallel_map
 from net.fast.for_training import for_training
-from step.train_cam import TRAIN_CAM_RECIPES, augmented
+from run_sample import TrainCam
+from step.train_cam import augmented
 
 
 def parse() -> argparse.Namespace:
@@ -48,8 +49,7 @@ def write_images(folder: Path) -> list[Path]:
 
 
 def make_batch(files: list[Path], step: int, args) -> torch.Tensor:
-    recipe = TRAIN_CAM_RECIPES["default"]
-    recipe = type(recipe)(**{**vars(recipe), "crop_size": args.crop})
+    recipe = TrainCam(crop_size=args.crop)
     rngs = [np.random.default_rng((step, i)) for i in range(args.batch)]
     images = [augmented(read_image(files[i % len(files)]), recipe, (127,) * 3, rng) for i, rng in enumerate(rngs)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

@@ -20,6 +20,7 @@ from data.datasets import get_dataset, read_names
 from data.layouts import LAYOUTS, Request, detect_layout, stem_of
 from misc.errors import InputError
 from misc.files.images import image_size, read_image
+from misc.files.store import fingerprint
 from misc.run.parallel import num_workers_for, parallel_map
 
 NUM_SAMPLED = 64  # pictures that are decoded when a set is opened
@@ -180,6 +181,11 @@ def _require_readable(files: Sequence[Path], flag: str) -> None:
 def spread(n: int) -> list[int]:
     """NUM_SAMPLED of n indices, evenly; or all of them."""
     return np.linspace(0, n - 1, min(n, NUM_SAMPLED)).round().astype(int).tolist()
+
+
+def digest(files: Sequence[Path]) -> str:
+    """Of a sample of what is trained on: other files are another training, which does not go on from the state."""
+    return fingerprint(*(files[i] for i in spread(len(files))))
 
 
 def _unique_names(paths: Sequence[str]) -> tuple[str, ...]:

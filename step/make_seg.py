@@ -31,13 +31,13 @@ from misc.run.each import Item, Write, each
 from misc.run.flags import Args, Pass, Run, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import write_record
-from misc.train.augment import resize
+from misc.train.augment import resize, resize_maps
+from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from step.seg_set import open_split
-from step.train_aff import resize_maps, trained_file
 
 if TYPE_CHECKING:
     from misc.run.failures import Failures

@@ -29,14 +29,14 @@ from misc.files.store import write_cams
 from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
 from misc.run.records import write_record
-from misc.train.augment import resize
+from misc.train.augment import resize, resize_maps
+from misc.train.stage import require_files, trained_file
 from net import AffinityNet, for_inference
 from net.affinitynet import affinity
 from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
 from pgt.crf import dense_crf
 from step.seg_set import open_all
-from step.train_aff import require_files, resize_maps, trained_file
 
 if TYPE_CHECKING:
     from misc.run.failures import Failures

@@ -9,8 +9,10 @@ Writes  RESULT_DIR/ckpt/cam.pth, weights and facts alone; cam_best.pth, of the e
 Paper   generatePGT (MFNet, ICCV 2021) and IRN (CVPR 2019) for the published recipe
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,122 +22,55 @@ from torch.nn import functional as F
 
 import net
 from data.labelled import LabelledImages, describe, open_labelled
-from misc.errors import InputError, naming
+from misc.errors import InputError
 from misc.files.boxes import read_boxes
-from misc.files.images import find_images, read_image
+from misc.files.images import find_images, read_image, read_named
 from misc.files.store import read_json, write_json
 from misc.report.overview import cam_overlay
-from misc.run.device import pick_device
-from misc.run.distributed import launched, together
-from misc.run.flags import from_flags
-from misc.train.augment import (
-    color_jitter,
-    random_crop,
-    random_erasing,
-    random_flip,
-    random_resize_long,
-    random_resized_crop,
-    resize,
-)
-from misc.train.board import Board
-from misc.train.loop import Group, Length, Optimization, describe_identity, fit
+from misc.run.distributed import is_main
+from misc.train import augment
+from misc.train.board import open_board
+from misc.train.loop import Group
 from misc.train.map_scores import MapScores
+from misc.train.stage import Stage, train
 from net import Network
 from net.fast.for_training import for_training
-from net.weights import load_backbone, save_checkpoint
+from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
 from pgt.metrics.classification import ClassScores
+
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+    from misc.run.flags import Args
+    from run_sample import TrainCam
 
 SEVERAL_PROCESSES = True
 DEFAULT_NETWORK = "resnet50"
 _PANELS = 4
 
 
-@dataclass(frozen=True)
-class TrainCamRecipe:
-    """See the flags --cam_<field> for what each is. num_steps 0: num_epoches decides."""
-
-    layout: str = "imagenet"
-    crop_size: int = 320
-    batch_size: int = 32
-    num_epoches: float = 2.5
-    num_steps: int = 0
-    optimizer: str = "sgd"
-    learning_rate: float = 0.002
-    head_factor: float = 50.0
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    schedule: str = "cosine"
-    warm_up: float = 0.1
-    clip: float = 5.0
-    ema: float = 0.99
-    loss: str = "auto"
-    label_smoothing: float = 0.1
-    augment: str = "resized_crop"
-    jitter: float = 0.3
-    erasing: float = 0.25
-    fsl_weight: float = 0.0
-
-
-TRAIN_CAM_RECIPES = {
-    "default": TrainCamRecipe(),
-    # generatePGT; its momentum is the weight decay's value by a mistake, which its learning rate was chosen with
-    "published": TrainCamRecipe(
-        layout="cam",
-        crop_size=256,
-        batch_size=8,
-        num_steps=20000,
-        learning_rate=0.1,
-        head_factor=10.0,
-        momentum=1e-4,
-        schedule="poly",
-        warm_up=0.0,
-        clip=0.0,
-        ema=0.0,
-        loss="soft_margin",
-        augment="resize",
-        jitter=0.0,
-        erasing=0.0,
-    ),
-}
-
-
-def run(args, failures) -> None:
-    recipe = from_flags(TRAIN_CAM_RECIPES[args.cam_recipe], args, "cam_")
+def run(args: Args, failures: Failures) -> None:
+    recipe = args.train_cam
     data, val = open_data(args)
-    main = launched().rank == 0
-    if main:
+    if is_main():
         print(describe(data), flush=True)
-    with together(pick_device(args.device)) as (processes, device):
-        torch.manual_seed(args.seed)
-        network = build(args, data, recipe).to(device, memory_format=torch.channels_last)
-        task = CamTask(network, data, val, recipe, args)
-        how = optimization(recipe, args.accumulate)
-        length = length_of(recipe, len(data), args)
-        facts = {"network": network.facts.network, "classes": data.class_names}
-        identity = describe_identity(how, length, **asdict(recipe), **facts,
-                                     pretrained=str(args.cam_init_weights or not args.no_pretrained))  # fmt: skip
-        ckpt = args.result_dir / "ckpt"
-        board = Board(args.result_dir / "tensorboard", args.tensorboard and main)
-
-        def on_epoch(step: int, network: Network, scores: Mapping[str, float]) -> None:
-            board.scalars(step, scores)
-            for name, picture in task.panels(network):
-                board.picture(step, name, picture)
-            if task.is_best(scores):
-                save_checkpoint(ckpt / "cam_best.pth", network)
-
-        scores = fit(task, how, length, ckpt / "train_cam", args.result_dir / "train.csv", identity, device, processes,
-                     args.resume, args.num_workers, args.quiet, on_epoch)  # fmt: skip
-        board.close()
-    if main:
-        save_checkpoint(ckpt / "cam.pth", task.net)
+    name = args.cam_network or DEFAULT_NETWORK
+    require_network(name, "--cam_network")
+    validation = Validation(data, val, recipe.crop_size, args)
+    pretrained = args.cam_init_weights or not args.no_pretrained
+    identity = {"network": name, "classes": data.class_names, "pretrained": str(pretrained)}
+    scores = train(
+        Stage("cam", recipe, len(data), identity, save_checkpoint, "train.csv", validation),
+        args,
+        lambda: build(args, name, data, recipe),
+        lambda network: CamTask(network, data, recipe),
+    )
+    if is_main():
         held = read_json(args.result_dir / "metrics.json")
         write_json(args.result_dir / "metrics.json", {**held, "train_cam": scores})
-        print(f"train_cam: {', '.join(f'{k} {v:.4g}' for k, v in scores.items())}; {ckpt / 'cam.pth'}", flush=True)
 
 
-def open_data(args) -> tuple[LabelledImages, LabelledImages | None]:
+def open_data(args: Args) -> tuple[LabelledImages, LabelledImages | None]:
     if args.cls_dataset_dir is None:
         raise InputError("--train_cam_pass needs --cls_dataset_dir, a folder with a folder of images a class, say")
     data = open_labelled(args.cls_dataset_dir, args.cls_layout, flag="--cls_dataset_dir")
@@ -144,12 +79,9 @@ def open_data(args) -> tuple[LabelledImages, LabelledImages | None]:
     return data, open_labelled(args.cls_val_dir, args.cls_layout, class_names=data.class_names, flag="--cls_val_dir")
 
 
-def build(args, data: LabelledImages, recipe: TrainCamRecipe) -> Network:
+def build(args: Args, name: str, data: LabelledImages, recipe: TrainCam) -> Network:
     """The network as training finds it: what is fixed is so only where there are weights worth keeping."""
     head = "softmax" if loss_name(recipe, data) == "cross_entropy" else "sigmoid"
-    name = args.cam_network or DEFAULT_NETWORK
-    if name not in net.NETWORKS:
-        raise InputError(f"--cam_network {name}: unknown, choose one of {', '.join(net.NETWORKS)}")
     network = net.build(name, len(data.class_names), layout=recipe.layout, head=head, class_names=data.class_names)
     nn.init.normal_(network.classifier.weight, std=0.01)
     if args.cam_init_weights or not args.no_pretrained:
@@ -158,25 +90,15 @@ def build(args, data: LabelledImages, recipe: TrainCamRecipe) -> Network:
     return network
 
 
-def loss_name(recipe: TrainCamRecipe, data: LabelledImages) -> str:
+def loss_name(recipe: TrainCam, data: LabelledImages) -> str:
     return recipe.loss if recipe.loss != "auto" else "cross_entropy" if data.single_label else "soft_margin"
-
-
-def optimization(recipe: TrainCamRecipe, accumulate: int) -> Optimization:
-    names = ("optimizer", "learning_rate", "momentum", "weight_decay", "schedule", "warm_up", "clip", "ema")
-    return Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=accumulate)
-
-
-def length_of(recipe: TrainCamRecipe, num_images: int, args) -> Length:
-    steps = recipe.num_steps or max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
-    return Length(num_images, recipe.batch_size, steps, args.seed, args.state_steps)
 
 
 class CamTask:
     """See misc.train.loop.Task."""
 
-    def __init__(self, network: Network, data: LabelledImages, val: LabelledImages | None, recipe, args):
-        self.net, self.data, self.val, self.recipe = network, data, val, recipe
+    def __init__(self, network: Network, data: LabelledImages, recipe: TrainCam):
+        self.net, self.data, self.recipe = network, data, recipe
         self.groups = [
             Group(list(network.backbone.parameters())),
             Group(list(network.classifier.parameters()), recipe.head_factor),
@@ -185,14 +107,9 @@ class CamTask:
         self.fill = tuple(255 * value for value in network.facts.mean)
         self.kind = loss_name(recipe, data)
         self.pos_weight = pos_weight_for(torch.from_numpy(data.labels)) if self.kind == "bce_balanced" else None
-        self.boxes = read_boxes(args.cls_val_boxes) if args.cls_val_boxes else None
-        self.masks = find_images(args.cls_val_masks, "--cls_val_masks") if args.cls_val_masks else None
-        self._best = -1.0
-        cv2.setNumThreads(1)  # the reading threads are the parallelism
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        with naming(self.data.files[index]):
-            image = read_image(self.data.files[index])
+        image = read_named(self.data.files[index])
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
@@ -207,7 +124,32 @@ class CamTask:
         fsl = feature_similarity_loss(image / 255, score)
         return {"loss": cls + self.recipe.fsl_weight * fsl, "cls": cls, "fsl": fsl}
 
-    def validate(self, network: Network) -> dict[str, float]:
+
+class Validation:
+    """What is told of a network after an epoch, see Run.on_epoch; the best network is RESULT_DIR/ckpt/cam_best.pth."""
+
+    def __init__(self, data: LabelledImages, val: LabelledImages | None, side: int, args: Args):
+        self.shown, self.val, self.side = val or data, val, side
+        self.boxes = read_boxes(args.cls_val_boxes) if args.cls_val_boxes else None
+        self.masks = find_images(args.cls_val_masks, "--cls_val_masks") if args.cls_val_masks else None
+        self.best, self.best_file = -1.0, args.result_dir / "ckpt" / "cam_best.pth"
+        self.board = open_board(args.result_dir / "tensorboard") if args.tensorboard and is_main() else None
+
+    def __call__(self, step: int, task: CamTask, speed: dict[str, float]) -> dict[str, float]:
+        scores = {**self.scores(task.net), **speed}
+        if self.board:
+            for name, value in scores.items():
+                self.board.add_scalar(name, value, step)
+            for name, picture in self.panels(task.net):
+                self.board.add_image(name, picture, step, dataformats="HWC")
+            self.board.flush()
+        score = scores.get("max_box_acc", scores.get("max_f", -1.0))
+        if score > self.best:
+            self.best = score
+            save_checkpoint(self.best_file, task.net)
+        return scores
+
+    def scores(self, network: Network) -> dict[str, float]:
         """top1 or mean_ap; where boxes or masks are given, max_box_acc and max_f of the maps."""
         if self.val is None:
             return {}
@@ -215,45 +157,36 @@ class CamTask:
         classes, maps = ClassScores(self.val.single_label), MapScores(self.boxes, self.masks)
         for file, label in zip(self.val.files, self.val.labels, strict=True):
             image = read_image(file)
-            logits, cam = validation_cam(fast, image, self.recipe.crop_size)
+            logits, cam = validation_cam(fast, image, self.side)
             classes.step(logits, label)
             maps.step(file.stem, cam[label.astype(bool)], image.shape[:2])
         return {**classes.get_results(), **maps.get_results()}
 
-    def is_best(self, scores: Mapping[str, float]) -> bool:
-        value = scores.get("max_box_acc", scores.get("max_f", -1.0))
-        better = value > self._best
-        self._best = max(self._best, value)
-        return better
-
-    def panels(self, network: Network) -> list[tuple[str, np.ndarray]]:
+    def panels(self, network: Network) -> Iterator[tuple[str, np.ndarray]]:
         """Pictures of the first images with the maps of their classes."""
-        shown = self.val or self.data
-        pictures = []
-        for i in range(min(_PANELS, len(shown))):
-            image = read_image(shown.files[i])
-            cam = validation_cam(network, image, self.recipe.crop_size)[1][shown.labels[i].astype(bool)]
+        for i in range(min(_PANELS, len(self.shown))):
+            image = read_image(self.shown.files[i])
+            cam = validation_cam(network, image, self.side)[1][self.shown.labels[i].astype(bool)]
             if len(cam):
                 cam = cv2.resize(cam.max(0), image.shape[1::-1])
-                pictures.append((f"cam/{shown.names[i]}", cam_overlay(image, (255 * cam).round().astype(np.uint8))))
-        return pictures
+                yield f"cam/{self.shown.names[i]}", cam_overlay(image, (255 * cam).round().astype(np.uint8))
 
 
-def augmented(image: np.ndarray, recipe: TrainCamRecipe, fill, rng: np.random.Generator) -> np.ndarray:
+def augmented(image: np.ndarray, recipe: TrainCam, fill, rng: np.random.Generator) -> np.ndarray:
     """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
     crop = recipe.crop_size
     if recipe.augment == "resize":  # generatePGT
-        image = resize(image, (crop, crop))
+        image = augment.resize(image, (crop, crop))
     elif recipe.augment == "crop":  # IRN
-        image = random_resize_long(image, round(crop * 0.625), round(crop * 1.25), rng)
-        image = random_crop([image], crop, [fill], rng)[0]
+        image = augment.random_resize_long(image, round(crop * 0.625), round(crop * 1.25), rng)
+        image = augment.random_crop([image], crop, [fill], rng)[0]
     else:
-        image = random_resized_crop(image, crop, (0.35, 1.0), rng)
-    image = random_flip([image], rng)[0]
+        image = augment.random_resized_crop(image, crop, (0.35, 1.0), rng)
+    image = augment.random_flip([image], rng)[0]
     if recipe.jitter:
-        image = color_jitter(image, recipe.jitter, 0.0, rng)
+        image = augment.color_jitter(image, recipe.jitter, 0.0, rng)
     if recipe.erasing:
-        image = random_erasing(image, recipe.erasing, (0.05, 0.3), fill, rng)
+        image = augment.random_erasing(image, recipe.erasing, (0.05, 0.3), fill, rng)
     return np.ascontiguousarray(image)
 
 
@@ -262,7 +195,7 @@ def validation_cam(network: Network, image: np.ndarray, side: int) -> tuple[np.n
     """image (H,W,3) uint8 -> logits (K,), and the maps of the image and its mirror (K,h,w) in [0,1], at the scale at
     which the short side is that of the training."""
     scale = side / min(image.shape[:2])
-    image = resize(image, tuple(round(n * scale) for n in image.shape[:2]))
+    image = augment.resize(image, tuple(round(n * scale) for n in image.shape[:2]))
     img = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(network.device)
     logits, cam = network.cam(torch.cat([img, img.flip(-1)]))
     cam = (cam[0] + cam[1].flip(-1)).float().relu()

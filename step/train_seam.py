@@ -9,22 +9,23 @@ Writes  RESULT_DIR/ckpt/seam.pth, weights and facts alone; train_seam.csv; state
 Paper   SEAM (CVPR 2020); HFPL (WACV 2024), whose recipe is the default
 """
 
-from dataclasses import asdict, dataclass, fields
+from __future__ import annotations
 
-import cv2
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import net
 from data.labelled import LabelledImages, describe
-from misc.errors import InputError, naming
-from misc.files.images import read_image
-from misc.run.device import pick_device
-from misc.run.distributed import launched, together
-from misc.run.flags import from_flags
+from misc.errors import InputError
+from misc.files.images import read_named
+from misc.run.distributed import is_main
 from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
-from misc.train.loop import Group, Length, Optimization, Order, describe_identity, fit
+from misc.train.loop import Group, Order, factor_groups
+from misc.train.stage import Stage, train
 from net import Network, SEAMNet
 from net.fast.for_training import for_training
 from net.fixed import Fixed
@@ -33,88 +34,47 @@ from net.prototypes import class_prototypes
 from net.weights import load_backbone, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from step.seg_set import open_train
+from step.start import start_of
+
+if TYPE_CHECKING:
+    from misc.run.failures import Failures
+    from misc.run.flags import Args
+    from run_voc import Seam
 
 SEVERAL_PROCESSES = True
 _WHITENED_FROM = 24  # images
 _PER_CLASS = 25  # images whose features the prototype of a class is made of
 
 
-@dataclass(frozen=True)
-class SeamRecipe:
-    """See the flags --seam_<field> for what each is."""
-
-    network: str
-    fix_norms: bool
-    crop_size: int
-    long_side: list[int]
-    view_scale: float
-    batch_size: int
-    num_epoches: float
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    warm_up: float
-    clip: float
-    head_factor: float
-    pcm_factor: float
-    init: str
-    jitter: float
-    hue: float
-
-
-def run(args, failures) -> None:
-    recipe = SeamRecipe(**{f.name: getattr(args, f"seam_{f.name}") for f in fields(SeamRecipe)})
+def run(args: Args, failures: Failures) -> None:
+    recipe = args.seam
     weights = loss_weights(args)
     data = open_train(args).images
-    main = launched().rank == 0
-    if main:
+    if is_main():
         print(describe(data), flush=True)
-    with together(pick_device(args.device)) as (processes, device):
-        torch.manual_seed(args.seed)
-        network = build(args, recipe, data.class_names).to(device, memory_format=torch.channels_last)
-        task = SeamTask(network, data, recipe, weights)
-        try:
-            if recipe.init != "published":
-                start_calmly(network, task, args.seed)
-            if recipe.init == "prototypes":
-                start_from_prototypes(network, data, recipe)
-        except OSError as e:
-            raise InputError(f"{e}; mend it or take it away") from e
-        names = ("learning_rate", "momentum", "weight_decay", "warm_up", "clip")
-        how = Optimization(**{name: getattr(recipe, name) for name in names}, accumulate=args.accumulate)
-        steps = max(1, round(recipe.num_epoches * len(data) / recipe.batch_size))
-        length = Length(len(data), recipe.batch_size, steps, args.seed, args.state_steps)
-        identity = describe_identity(how, length, **asdict(recipe), method=args.method, losses=weights,
-                                     weights=str(args.seam_weights), classes=data.class_names)  # fmt: skip
-        ckpt = args.result_dir / "ckpt"
-        fit(task, how, length, ckpt / "train_seam", args.result_dir / "train_seam.csv", identity, device, processes,
-            args.resume, args.num_workers, args.quiet)  # fmt: skip
-    if main:
-        save_checkpoint(ckpt / "seam.pth", network)
-        print(f"train_seam: {ckpt / 'seam.pth'}", flush=True)
+    name, start = start_of(args, "seam")
+    classes = data.class_names
+    identity = {"network": name, "weights": start, "method": args.method, "losses": weights, "classes": classes}
+    train(
+        Stage("seam", recipe, len(data), identity, save_checkpoint),
+        args,
+        lambda: build(name, start, classes, recipe, weights is not None),
+        lambda network: begin(SeamTask(network, data, recipe, weights), args.seed),
+    )
 
 
-def loss_weights(args) -> SEAMWeights | None:
+def loss_weights(args: Args) -> SEAMWeights | None:
     """None for a CAM network without SEAM."""
     if args.method == "plain":
         return None
-    weights = from_flags(SEAMWeights(), args, "")
-    return weights if args.method == "hfpl" else SEAMWeights(isl_weight=0, fsl_weight=0)
+    return args.losses if args.method == "hfpl" else SEAMWeights(isl_weight=0, fsl_weight=0)
 
 
-def build(args, recipe: SeamRecipe, class_names: tuple[str, ...]) -> Network:
-    """The network as training finds it; either kind has the same layers fixed."""
-    if recipe.network not in net.NETWORKS:
-        raise InputError(f"--seam_network {recipe.network}: unknown, choose one of {', '.join(net.NETWORKS)}")
-    if recipe.network == "resnet38" and args.seam_weights is None:
-        raise InputError(
-            "--seam_network resnet38 starts from --seam_weights FILE, ilsvrc-cls_rna-a1_cls1000_ep-0001.params or a "
-            ".pth; or take --seam_network resnet50, whose ImageNet weights come with torchvision"
-        )
-    head = "sigmoid" if args.method == "plain" else "seam"
-    network = net.build(recipe.network, len(class_names), head=head, class_names=class_names)
-    load_backbone(network, args.seam_weights, not args.quiet)
-    if head == "sigmoid":
+def build(name: str, start: Path | None, class_names: tuple[str, ...], recipe: Seam, seam: bool) -> Network:
+    """The network as training finds it, with SEAM or a CAM network; either has the same layers fixed."""
+    network = net.build(name, len(class_names), head="seam" if seam else "sigmoid", class_names=class_names)
+    load_backbone(network, start)
+    if not seam:
         nn.init.xavier_uniform_(network.classifier.weight)
     network.fix(Fixed(network.backbone.early_layers, norms=recipe.fix_norms))
     return network
@@ -123,25 +83,20 @@ def build(args, recipe: SeamRecipe, class_names: tuple[str, ...]) -> Network:
 class SeamTask:
     """See misc.train.loop.Task. weights None: classification alone, by a CAM network."""
 
-    def __init__(self, network: Network, data: LabelledImages, recipe: SeamRecipe, weights: SEAMWeights | None):
+    def __init__(self, network: Network, data: LabelledImages, recipe: Seam, weights: SEAMWeights | None):
         self.net, self.data, self.recipe, self.weights = network, data, recipe, weights
         self._twin = for_training(network)
-        backbone, biases, new, new_biases = parameter_groups(network)
-        head = recipe.head_factor
+        *old, new, new_biases = parameter_groups(network)
         pcm = {*network.pcm_weights()} if weights else set()
+        rest = [weight for weight in new if weight not in pcm]
         self.groups = [
-            Group(backbone),
-            Group(biases, 2, decays=False),
-            Group([weight for weight in new if weight not in pcm], head),
-            Group(new_biases, 2 * head, decays=False),
+            *factor_groups((*old, rest, new_biases), recipe.head_factor),
             Group([weight for weight in new if weight in pcm], recipe.pcm_factor),
         ]
         self.fill = tuple(255 * value for value in network.facts.mean)
-        cv2.setNumThreads(1)  # the reading threads are the parallelism
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        with naming(self.data.files[index]):
-            image = read_image(self.data.files[index])
+        image = read_named(self.data.files[index])
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
@@ -152,14 +107,23 @@ class SeamTask:
         parts = two_view_loss(twin, image, label, self.weights, self.recipe.view_scale)
         return {"loss": parts.pop("total"), **parts}
 
-    def validate(self, network: Network) -> dict[str, float]:
-        """Nothing: maps are scored where all scales make them, by eval_cam."""
-        return {}
+
+def begin(task: SeamTask, seed: int) -> SeamTask:
+    """task, its new layers as recipe.init says. Raises InputError, which names an image that cannot be read."""
+    try:
+        if task.recipe.init != "published":
+            start_calmly(task, seed)
+        if task.recipe.init == "prototypes":
+            start_from_prototypes(task.net, task.data, task.recipe)
+    except OSError as e:
+        raise InputError(f"{e}; mend it or take it away") from e
+    return task
 
 
-def start_calmly(network: Network, task: SeamTask, seed: int) -> None:
+def start_calmly(task: SeamTask, seed: int) -> None:
     """New layers for a training of some hundred steps: a classifier near 0, so that its first gradients do not tear up
     the backbone, and a whitened PCM, which is of use at once."""
+    network = task.net
     nn.init.normal_(classifier_of(network).weight, std=0.01)
     if isinstance(network, SEAMNet):
         order, places = Order(len(task.data), seed), range(min(_WHITENED_FROM, len(task.data)))
@@ -168,15 +132,13 @@ def start_calmly(network: Network, task: SeamTask, seed: int) -> None:
 
 
 @torch.no_grad()
-def start_from_prototypes(network: Network, data: LabelledImages, recipe: SeamRecipe) -> None:
+def start_from_prototypes(network: Network, data: LabelledImages, recipe: Seam) -> None:
     """A classifier that knows the classes from the first images of each."""
     first = {int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]}
     side, features = sum(recipe.long_side) // 2, []
     network.eval()
     for i in sorted(first):
-        with naming(data.files[i]):
-            image = read_image(data.files[i])
-        image = random_resize_long(image, side, side, np.random.default_rng(0))
+        image = random_resize_long(read_named(data.files[i]), side, side, np.random.default_rng(0))
         img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
         features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
     weights = class_prototypes(torch.stack(features).cpu(), torch.from_numpy(data.labels[sorted(first)]))
@@ -198,7 +160,7 @@ def two_view_loss(
     return seam_loss((*first, first[0]), second, image / 255, label, weights, sizes=sizes)
 
 
-def augmented(image: np.ndarray, recipe: SeamRecipe, fill, rng: np.random.Generator) -> np.ndarray:
+def augmented(image: np.ndarray, recipe: Seam, fill, rng: np.random.Generator) -> np.ndarray:
     """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
     image = random_resize_long(image, *recipe.long_side, rng)
     image = random_flip([image], rng)[0]

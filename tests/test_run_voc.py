@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from misc.run.seg_args import PASSES
 from PIL import Image
 
 import net
@@ -24,6 +23,7 @@ from data.toy import CLASS_NAMES, write_toy
 from misc.files.predictions import read_prediction
 from misc.run.passes import run_passes
 from net.weights import save_checkpoint
+from run_voc import PASSES
 from step.seg_set import open_all, open_eval, open_train
 
 SPEC = DATASETS["coco14"]

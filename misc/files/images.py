@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from misc.errors import InputError
+from misc.errors import InputError, naming
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 
@@ -59,6 +59,12 @@ def read_image(path: Path | BinaryIO) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
         raise OSError(_reason(e)) from e
+
+
+def read_named(path: Path) -> np.ndarray:
+    """read_image, whose OSError names the file."""
+    with naming(path):
+        return read_image(path)
 
 
 _SIZES: dict[tuple[str, int, int], tuple[int, int]] = {}  # of files that were opened, as long as they do not change

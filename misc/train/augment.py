@@ -19,6 +19,13 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def resize_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(C,H,W) float32 -> (C,*size), bilinear."""
+    if maps.shape[1:] == size:
+        return maps
+    return np.stack([cv2.resize(m, size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps])
+
+
 def random_resize_long(image: np.ndarray, low: int, high: int, rng: Generator) -> np.ndarray:
     """The long side becomes a whole number drawn from low..high (IRN)."""
     scale = int(rng.integers(low, high + 1)) / max(image.shape[:2])
@@ -88,6 +95,14 @@ def color_jitter(image: np.ndarray, strength: float, hue: float, rng: Generator)
         other = (np.float32(0), gray.mean(), gray[..., None])[kind]
         x = np.clip(other + factor * (x - other), 0, 255)
     return x.round().astype(np.uint8)
+
+
+def hsv_jitter(image: np.ndarray, strength: int, rng: Generator) -> np.ndarray:
+    """Hue (0..179), saturation and value (0..255) moved by a whole number of up to +- strength each (SEAM's and HFPL's
+    RandomHSV)."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV) + rng.integers(-strength, strength + 1, 3, dtype=np.int16)
+    hsv[..., 0] %= 180
+    return cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)
 
 
 def random_erasing(

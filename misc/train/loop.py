@@ -36,7 +36,7 @@ _LOG_LINES = 400  # of train.csv, about
 class Optimization:
     """optimizer: "sgd" or "adamw". learning_rate: of a group with factor 1. schedule: "poly" (0.9) or "cosine" over the
     steps after warm_up, a share of all. clip: largest norm of the gradient, 0: any. ema: share of the running mean of
-    the weights that a step keeps, and the mean is the result; 0: none. accumulate: forwards a step."""
+    the weights that a step keeps, and the mean is the result; 0: none. accumulate: forwards per step."""
 
     optimizer: str = "sgd"
     learning_rate: float = 0.01
@@ -60,7 +60,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Length:
-    """batch_size: images a step, of all processes together; state_steps: steps between states on disk, 0: an epoch but
+    """batch_size: images per step, of all processes together. state_steps: steps between states on disk, 0: an epoch,
     at most 2,000."""
 
     num_images: int
@@ -76,15 +76,49 @@ class Length:
 
 class Task(Protocol):
     """net and groups: what is trained. sample(index, rng) -> arrays of one image, called in threads. loss(*batch), with
-    the arrays stacked and images (N,H,W,3) turned into (N,3,H,W), -> "loss" and its parts; a mean over the batch.
-    validate(net) -> what is logged after an epoch."""
+    the arrays stacked and images (N,H,W,3) turned into (N,3,H,W), -> "loss" and its parts; a mean over the batch."""
 
     net: nn.Module
     groups: Sequence[Group]
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]: ...
     def loss(self, *batch: Tensor) -> dict[str, Tensor]: ...
-    def validate(self, net: nn.Module) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Where:
+    """What is on disk of a training. states: folder of its states. csv: file of its course. identity: what the weights
+    depend on, besides Optimization and Length; of one name it wins. resume: whether it goes on from the last state."""
+
+    states: Path
+    csv: Path
+    identity: Mapping[str, object]
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """What computes. device: that of task.net. num_workers: threads that read images, 0: as many as suit the device.
+    on_epoch(step, task, speed) -> what is logged of an epoch, speed and scores of task.net in eval mode; called in the
+    first process."""
+
+    device: torch.device
+    processes: Processes
+    num_workers: int = 0
+    quiet: bool = False
+    on_epoch: Callable[[int, Task, dict[str, float]], dict[str, float]] | None = None
+
+
+def factor_groups(parameters: Sequence[Sequence[nn.Parameter]], head_factor: float = 10) -> list[Group]:
+    """parameters: what net.network.parameter_groups gives. Learning rates of SEAM, AffinityNet and DeepLab: 1, 2 for
+    biases, head_factor for new layers, twice that for their biases; biases do not decay."""
+    weights, biases, new, new_biases = parameters
+    return [
+        Group(weights),
+        Group(biases, 2, decays=False),
+        Group(new, head_factor),
+        Group(new_biases, 2 * head_factor, decays=False),
+    ]
 
 
 def make_optimizer(groups: Sequence[Group], how: Optimization) -> torch.optim.Optimizer:
@@ -135,38 +169,23 @@ def places_of(length: Length, step: int, part: int, parts: int) -> range:
     return range(step * length.batch_size + start, step * length.batch_size + stop)
 
 
-def fit(
-    task: Task,
-    how: Optimization,
-    length: Length,
-    folder: Path,
-    csv_path: Path,
-    identity: Mapping[str, object],
-    device: torch.device,
-    processes: Processes,
-    resume: bool = True,
-    num_workers: int = 0,
-    quiet: bool = False,
-    on_epoch: Callable[[int, nn.Module, Mapping[str, float]], None] | None = None,
-) -> dict[str, float]:
-    """Trains task.net, from the last state in folder where resume says so. -> what the last validation gave, and
-    images_per_s of this run.
+def fit(task: Task, how: Optimization, length: Length, where: Where, run: Run) -> dict[str, float]:
+    """Trains task.net, from the last state where there is one. -> what was logged of the last epoch.
 
-    csv_path: where the course of it is written. identity: the settings that the weights depend on, JSON-able; a state
-    of others raises InputError. on_epoch(step, net, validation) is called after each in the first process.
+    Raises InputError for a state of other settings, an image that cannot be read, and a loss that is not finite.
     """
-    if not resume and processes.rank == 0:
-        forget_states(folder)
-    wait_for_all(processes)
-    loop = _Loop(task, how, length, folder, csv_path, dict(identity), device, processes)
+    if not where.resume and run.processes.rank == 0:
+        forget_states(where.states)
+    wait_for_all(run.processes)
+    loop = _Loop(task, how, length, where, run)
     loop.resume()
-    loop.run(num_workers, quiet, on_epoch)
-    wait_for_all(processes)
+    loop.train()
+    wait_for_all(run.processes)
     return loop.results
 
 
 class _WithLoss(nn.Module):
-    """DistributedDataParallel wants one forward a step: the loss and all that leads to it."""
+    """DistributedDataParallel wants one forward per step: the loss and all that leads to it."""
 
     def __init__(self, task: Task):
         super().__init__()
@@ -177,16 +196,13 @@ class _WithLoss(nn.Module):
 
 
 class _Loop:
-    def __init__(self, task, how, length, folder, csv_path, identity, device, processes):
-        self.task, self.how, self.length, self.identity = task, how, length, identity
-        self.folder, self.csv, self.device, self.processes = folder, csv_path, device, processes
-        self.parts = processes.count * how.accumulate
+    def __init__(self, task: Task, how: Optimization, length: Length, where: Where, run: Run):
+        self.task, self.how, self.length, self.where, self.run = task, how, length, where, run
+        self.parts = run.processes.count * how.accumulate
         if length.batch_size < self.parts:
-            raise InputError(
-                f"a batch of {length.batch_size} cannot be shared by {self.parts} (processes x accumulate)"
-            )
+            raise InputError(f"a batch of {length.batch_size} cannot be shared by {self.parts} (processes x forwards)")
         self.step, self.rows, self.results = 0, [], {}
-        task.net.to(device, memory_format=torch.channels_last)
+        self.identity = _identity(how, length, where.identity)
         self.optimizer = make_optimizer(task.groups, how)
         self.mean = {k: v.detach().clone() for k, v in task.net.state_dict().items()} if how.ema else None
         self.order = Order(length.num_images, length.seed)
@@ -194,49 +210,49 @@ class _Loop:
     # states
 
     def resume(self) -> None:
-        state = last_state(self.folder)
+        state = last_state(self.where.states)
         if state is None:
             return
-        if state["identity"] != (wanted := _plain(self.identity)):
-            changed = [k for k in {**state["identity"], **wanted} if state["identity"].get(k) != wanted.get(k)]
-            was = ", ".join(f"{k} {state['identity'].get(k)} -> {wanted.get(k)}" for k in sorted(changed))
+        if (held := state["identity"]) != (wanted := self.identity):
+            changed = [k for k in {**held, **wanted} if held.get(k) != wanted.get(k)]
+            was = ", ".join(f"{k} {held.get(k)} -> {wanted.get(k)}" for k in sorted(changed))
             raise InputError(
-                f"{self.folder} holds a training with other settings ({was[:300]}); give --resume False to start anew, "
-                "or another --result_dir"
+                f"{self.where.states} holds a training with other settings ({was[:300]}); give --resume False to start "
+                "anew, or another --result_dir"
             )
         self.task.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.results = state["step"], state["results"]
         if self.mean is not None:
-            self.mean = {k: v.to(self.device) for k, v in state["mean"].items()}
-        self.rows = [row for row in _read_rows(self.csv) if int(row["step"]) <= self.step]
+            self.mean = {k: v.to(self.run.device) for k, v in state["mean"].items()}
+        self.rows = [row for row in _read_rows(self.where.csv) if int(row["step"]) <= self.step]
 
     def save(self) -> None:
-        if self.processes.rank == 0:
+        if self.run.processes.rank == 0:
             self.write_rows()
             state = {
                 "step": self.step,
                 "net": self.task.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "identity": _plain(self.identity),
+                "identity": self.identity,
                 "results": self.results,
             }
-            save_state(self.folder, self.step, state if self.mean is None else {**state, "mean": self.mean})
+            save_state(self.where.states, self.step, state if self.mean is None else {**state, "mean": self.mean})
 
     # steps
 
-    def run(self, num_workers: int, quiet: bool, on_epoch) -> None:
+    def train(self) -> None:
         length, started, validating = self.length, time.perf_counter(), 0.0
         first, log_steps = self.step, max(1, self.length.num_steps // _LOG_LINES)
         state_steps = length.state_steps or min(length.epoch_steps, 2000)
         model = _WithLoss(self.task)
-        if self.processes.count > 1:
-            cuda = self.device.type == "cuda"
-            model = DistributedDataParallel(model, [self.device.index] if cuda else None)
+        if self.run.processes.count > 1:
+            cuda = self.run.device.type == "cuda"
+            model = DistributedDataParallel(model, [self.run.device.index] if cuda else None)
         waiting: list[dict[str, Tensor]] = []
-        bar = tqdm(total=length.num_steps, initial=first, desc="train", unit="step",
-                   disable=not shows_progress(quiet) or self.processes.rank > 0)  # fmt: skip
-        with bar, contextlib.closing(self.batches(num_workers)) as batches:
+        hidden = not shows_progress(self.run.quiet) or self.run.processes.rank > 0
+        bar = tqdm(total=length.num_steps, initial=first, desc="train", unit="step", disable=hidden)
+        with bar, contextlib.closing(self.batches()) as batches:
             while self.step < length.num_steps:
                 self.task.net.train()
                 rate = set_learning_rate(self.optimizer, self.how, self.step, length.num_steps)
@@ -251,9 +267,9 @@ class _Loop:
                     speed = (self.step - first) * length.batch_size / seconds
                     self.log(waiting, rate, speed, bar)
                     waiting = []
-                if epoch_ends and self.processes.rank == 0:
+                if epoch_ends and self.run.processes.rank == 0:
                     before = time.perf_counter()
-                    self.validate(on_epoch, speed)
+                    self.validate(speed)
                     validating += time.perf_counter() - before
                 if saves:
                     self.save()
@@ -264,12 +280,12 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
         for i in range(self.how.accumulate):
-            torch.manual_seed(_seed_of(self.length.seed, self.step, self.processes.rank * self.how.accumulate + i))
+            torch.manual_seed(_seed_of(self.length.seed, self.step, self.run.processes.rank * self.how.accumulate + i))
             batch = next(batches)
             last = i == self.how.accumulate - 1
-            share = len(batch[0]) * self.processes.count / self.length.batch_size
-            with contextlib.nullcontext() if last or self.processes.count == 1 else model.no_sync():
-                with autocast(self.device):
+            share = len(batch[0]) * self.run.processes.count / self.length.batch_size
+            with contextlib.nullcontext() if last or self.run.processes.count == 1 else model.no_sync():
+                with autocast(self.run.device):
                     parts = model(*batch)
                 (parts["loss"] * share).backward()
             for name, value in parts.items():
@@ -291,22 +307,22 @@ class _Loop:
             else:
                 self.mean[name].copy_(value)
 
-    def batches(self, num_workers: int) -> Iterator[tuple[Tensor, ...]]:
+    def batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Of this process, from its step on, made in threads before they are asked for."""
-        first = self.processes.rank * self.how.accumulate
+        first = self.run.processes.rank * self.how.accumulate
         parts = range(first, first + self.how.accumulate)
         wanted = [
             places_of(self.length, step, part, self.parts)
             for step in range(self.step, self.length.num_steps)
             for part in parts
         ]
-        cuda = self.device.type == "cuda"
-        workers = num_workers or (8 if cuda else 1)
+        cuda = self.run.device.type == "cuda"
+        workers = self.run.num_workers or (8 if cuda else 1)
         for _, batch in parallel_map(self.make_batch, wanted, workers, ahead=2 * workers):
             if isinstance(batch, OSError):
                 raise InputError(f"{batch}; mend it or take it away, the same command goes on")
             tensors = tuple(t.pin_memory() for t in batch) if cuda else batch
-            yield tuple(t.to(self.device, non_blocking=True) for t in tensors)
+            yield tuple(t.to(self.run.device, non_blocking=True) for t in tensors)
 
     def make_batch(self, places: range) -> tuple[Tensor, ...]:
         samples = [
@@ -321,31 +337,31 @@ class _Loop:
         if not math.isfinite(values["loss"]):
             raise InputError(
                 f"the loss is {values['loss']} at step {self.step}: lower the learning rate, or clip the gradient; "
-                f"the last state is in {self.folder}"
+                f"the last state is in {self.where.states}"
             )
         epoch = self.step / self.length.epoch_steps
-        self.rows.append({"step": self.step, "epoch": f"{epoch:.3f}", **{k: f"{v:.6g}" for k, v in values.items()},
-                          "lr": f"{rate:.6g}", "images_per_s": f"{speed:.1f}"})  # fmt: skip
+        shown = {k: f"{v:.6g}" for k, v in {**values, "lr": rate}.items()}
+        self.rows.append({"step": self.step, "epoch": f"{epoch:.3f}", **shown, "images_per_s": f"{speed:.1f}"})
         bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {rate:.2g}, {speed:.1f} img/s")
 
-    def validate(self, on_epoch, speed: float) -> None:
+    def validate(self, speed: float) -> None:
         net = self.task.net
         kept = None
         if self.mean is not None:
             kept = {k: v.clone() for k, v in net.state_dict().items()}
             net.load_state_dict(self.mean)
         net.eval()
-        self.results = {**self.task.validate(net), "images_per_s": round(speed, 2)}
+        self.results = {"images_per_s": round(speed, 2)}
+        if self.run.on_epoch:
+            self.results = self.run.on_epoch(self.step, self.task, self.results)
         self.rows[-1].update({k: f"{v:.6g}" for k, v in self.results.items()})
         self.write_rows()
-        if on_epoch:
-            on_epoch(self.step, net, self.results)
         if kept is not None:
             net.load_state_dict(kept)
 
     def write_rows(self) -> None:
         names = tuple(dict.fromkeys(name for row in self.rows for name in row))
-        write_csv(self.csv, names, [tuple(row.get(name, "") for name in names) for row in self.rows])
+        write_csv(self.where.csv, names, [tuple(row.get(name, "") for name in names) for row in self.rows])
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
@@ -358,9 +374,11 @@ def _seed_of(seed: int, step: int, part: int) -> int:
     return int(np.random.SeedSequence((seed, 2, step, part)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _plain(identity: Mapping[str, object]) -> dict[str, object]:
+def _identity(how: Optimization, length: Length, more: Mapping[str, object]) -> dict[str, object]:
     """As it comes back from a state: everything but numbers and truth values as text."""
-    return {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in identity.items()}
+    settings = {**asdict(how), **asdict(length), **more}
+    del settings["state_steps"]
+    return {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in settings.items()}
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -369,8 +387,3 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
             return [{k: v for k, v in row.items() if v} for row in csv.DictReader(f)]
     except OSError:
         return []
-
-
-def describe_identity(how: Optimization, length: Length, **more: object) -> dict[str, object]:
-    """The settings that the weights depend on."""
-    return {**asdict(how), **{k: v for k, v in asdict(length).items() if k != "state_steps"}, **more}

@@ -19,16 +19,8 @@ from run_sample import PASSES, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 OFF = [f for name in PASSES if name != "export" for f in (f"--{name}", str(name == "train_cam_pass"))]
-SMALL = [
-    "--cam_network",
-    "efficientnet_lite0",
-    "--cam_crop_size",
-    "64",
-    "--cam_batch_size",
-    "4",
-    "--cam_learning_rate",
-    "0.003",
-]
+SMALL = ["--cam_network", "efficientnet_lite0", "--cam_crop_size", "64", "--cam_batch_size", "4"]
+SMALL += ["--cam_learning_rate", "0.003"]
 
 
 @pytest.fixture
@@ -98,20 +90,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(classes, tmp_path):
 
 def test_two_processes_make_the_step_of_one(classes, tmp_path):
     """SGD without momentum or decay: what a step moves is the gradient."""
-    flags = [
-        "--cam_num_steps",
-        "1",
-        "--cam_momentum",
-        "0",
-        "--cam_weight_decay",
-        "0",
-        "--cam_ema",
-        "0",
-        "--cam_clip",
-        "0",
-        "--cam_warm_up",
-        "0",
-    ]
+    off = ("momentum", "weight_decay", "ema", "clip", "warm_up")
+    flags = ["--cam_num_steps", 1, *(word for name in off for word in (f"--cam_{name}", 0))]
     one = run(classes, tmp_path / "one", *flags)
     two = run(classes, tmp_path / "two", *flags, torchrun=2)
     assert one.returncode == two.returncode == 0, two.stderr

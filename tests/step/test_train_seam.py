@@ -11,9 +11,8 @@ from data.toy import write_toy
 from misc.files.images import read_image
 from misc.run.passes import run_passes
 from step.seg_set import open_train
-from step.train_seam import SeamRecipe, SeamTask, build, loss_weights, start_calmly, start_from_prototypes
-
-FIELDS = SeamRecipe.__dataclass_fields__
+from step.start import start_of
+from step.train_seam import SeamTask, begin, build, loss_weights
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +24,12 @@ def start(root, *flags):
     """-> the network before its first step, and its task."""
     argv = ["--preset", "small", "--data_dir", str(root), "--seam_crop_size", "96", "--seam_long_side", "160", "192"]
     args = run_voc.parse([*argv, "--device", "cpu", "--quiet", *flags])
-    recipe = SeamRecipe(**{name: getattr(args, f"seam_{name}") for name in FIELDS})
+    recipe = args.seam
     torch.manual_seed(0)
     data = open_train(args).images
-    network = build(args, recipe, data.class_names)
-    task = SeamTask(network, data, recipe, loss_weights(args))
-    start_calmly(network, task, seed=0)
-    start_from_prototypes(network, data, recipe)
+    weights = loss_weights(args)
+    network = build(*start_of(args, "seam"), data.class_names, recipe, weights is not None)
+    task = begin(SeamTask(network, data, recipe, weights), seed=0)
     return network.eval(), task
 
 
@@ -66,6 +64,8 @@ def test_an_image_that_the_check_did_not_see_is_named_before_the_first_step(root
 
     monkeypatch.setattr("step.train_seam.describe", breaking)
     argv = ["--preset", "small", "--data_dir", str(tmp_path / "set"), "--result_dir", str(tmp_path / "r"), "--quiet"]
-    status = run_passes({"train_seam_pass": "step.train_seam"}, lambda: run_voc.parse([*argv, "--device", "cpu"]))
+    status = run_passes(
+        {"train_seam_pass": run_voc.PASSES["train_seam_pass"]}, lambda: run_voc.parse([*argv, "--device", "cpu"])
+    )
     err = capsys.readouterr().err
     assert status == 2 and image.name in err and "Traceback" not in err

@@ -12,14 +12,14 @@ from PIL import Image
 import run_voc
 from data.datasets import DatasetSpec
 from data.toy import write_toy
+from misc.files.images import read_named
 from misc.files.predictions import Cams, read_prediction
 from misc.files.store import write_cams
 from misc.run.passes import run_passes
-from misc.run.seg_args import PASSES
-from misc.train.loop import Optimization, make_optimizer, set_learning_rate
+from misc.train.loop import Optimization, factor_groups, make_optimizer, set_learning_rate
 from net import build, build_from
 from net.affinitynet import affinity
-from net.network import NetFacts
+from net.network import NetFacts, parameter_groups
 from net.weights import load_backbone, read_checkpoint, save_checkpoint
 from pgt.affinity import affinity_labels, affinity_loss, block_mean, confident_label, pair_indices, walk_labels
 from pgt.crf import CRF_RECIPES, dense_crf
@@ -34,7 +34,11 @@ SPEC = DatasetSpec("toy", ("a", "b", "c", "d", "e", "f"))
 
 
 def flags(root, *argv):
-    only = [f"--{name.removesuffix('_pass')}_pass=False" for name in PASSES if name.removesuffix("_pass") not in argv]
+    only = [
+        f"--{name.removesuffix('_pass')}_pass=False"
+        for name in run_voc.PASSES
+        if name.removesuffix("_pass") not in argv
+    ]
     given = [str(word) for word in argv if word not in SECOND_HALF]
     return [*SMALL, "--data_dir", str(root / "data"), "--result_dir", str(root / "result"), *only, *given]
 
@@ -117,7 +121,7 @@ def test_labels_that_are_up_to_date_stay_and_others_are_made_anew(fresh):
 def test_sem_seg_is_the_composition_of_its_parts(trained):
     args = parse(trained)
     images, recipe = open_all(args), make_sem_seg.recipe_of(args)
-    name, image = images.names[0], train_aff.read_named(images.files[0])
+    name, image = images.names[0], read_named(images.files[0])
     network = read_checkpoint(trained / "result" / "ckpt" / "aff.pth")
     cams = read_prediction(trained / "result" / "cam" / f"{name}.npz")
     with torch.no_grad():
@@ -160,9 +164,7 @@ def test_image_and_label_go_together(jitter):
     label = np.zeros((90, 120), np.uint8)
     label[20:70, 10:50], label[40:80, 70:110] = 1, 2
     image = np.stack([label * 100, 255 - label * 100, np.full_like(label, 90)], 2)
-    recipe = train_seg.SegRecipe(
-        "largefov", False, 0.1, 96, [0.5, 1.5], jitter, 1, 1, 0.1, 0.9, 0.0, 10.0, 0.0, "", 0.7
-    )
+    recipe = run_voc.Seg(crop_size=96, scale=(0.5, 1.5), hsv_jitter=jitter)
     flipped = set()
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -186,7 +188,7 @@ def test_image_and_crf_maps_go_together():
     mask[20:60, 10:50] = 1
     image = np.repeat((255 * mask).astype(np.uint8)[..., None], 3, 2)
     maps = np.stack([1 - mask, mask])
-    recipe = train_aff.AffRecipe(64, [80, 140], 0.0, 0.0, 1, 1, 0.1, 0.9, 0.0)
+    recipe = run_voc.Aff(crop_size=64, long_side=(80, 140), jitter=0.0, hue=0.0)
     for seed in range(10):
         x, la, ha = train_aff.augmented(image, maps, maps, recipe, (7, 7, 7), np.random.default_rng(seed))
         assert x.shape == (64, 64, 3) and la.shape == (2, 64, 64) and (la == ha).all()
@@ -197,7 +199,7 @@ def test_image_and_crf_maps_go_together():
 def test_affinity_task_is_the_composition_of_its_parts(trained):
     args = parse(trained)
     images = open_train(args).images
-    recipe = train_aff.AffRecipe(128, None, 0.0, 0.0, 2, 1, 0.1, 0.9, 0.0)
+    recipe = run_voc.Aff(crop_size=128, jitter=0.0, hue=0.0)
     torch.manual_seed(0)
     task = train_aff.AffTask(build("efficientnet_lite0", 0, head="affinity").eval(), images,
                              train_aff.crf_maps(images.names, args.result_dir), recipe)  # fmt: skip
@@ -225,27 +227,11 @@ def test_learning_rates_are_the_published(golden):
             module.bias = torch.nn.Parameter(torch.zeros(module.out_channels))
             break
     how = Optimization(learning_rate=0.001)
-    optimizer = make_optimizer(train_aff.factor_groups(network), how)
+    optimizer = make_optimizer(factor_groups(parameter_groups(network)), how)
     for step, row in enumerate(expected):
         set_learning_rate(optimizer, how, step, len(expected))
         np.testing.assert_allclose([group["lr"] for group in optimizer.param_groups], row, rtol=1e-5)
     assert run_voc.parse(["--voc12_root", "x"]).seg_num_steps == 20000 + 1
-
-
-def test_generalized_cross_entropy():
-    torch.manual_seed(0)
-    logits, label = torch.randn(2, 4, 5, 6), torch.randint(0, 4, (2, 5, 6))
-    label[0, 0] = 255
-    p = logits.softmax(1).gather(1, label.clamp(max=3)[:, None])[:, 0][label != 255]
-    for q in (0.3, 1.0):
-        found = train_seg.generalized_cross_entropy(logits, label, q, 255)
-        torch.testing.assert_close(found, ((1 - p**q) / q).mean())
-    close = train_seg.generalized_cross_entropy(logits, label, 1e-4, 255)
-    torch.testing.assert_close(
-        close, torch.nn.functional.cross_entropy(logits, label, ignore_index=255), rtol=1e-3, atol=0
-    )
-    nothing = train_seg.generalized_cross_entropy(logits, torch.full_like(label, 255), 0.7, 255)
-    assert nothing.item() == 0
 
 
 def test_mirror_and_scales_of_the_final_network(photographs):

@@ -50,6 +50,21 @@ def test_jitter_of_strength_0_changes_nothing_and_gray_stays_gray(photographs):
     assert np.ptp(changed, axis=2).max() <= 1 and (changed != gray).any()
 
 
+def test_hsv_jitter_moves_a_whole_picture_alike():
+    np.testing.assert_array_equal(augment.hsv_jitter(np.full((2, 2, 3), 9, np.uint8), 0, rng()), 9)
+    red = np.full((3, 4, 3), (200, 50, 50), np.uint8)
+    changed = [augment.hsv_jitter(red, 10, rng(seed)) for seed in range(20)]
+    assert all((c == c[0, 0]).all() and abs(c.max() - 200.0) <= 10 for c in changed)
+    assert len({tuple(c[0, 0]) for c in changed}) > 10
+
+
+def test_maps_are_resized_one_by_one():
+    maps = np.random.default_rng(0).random((3, 8, 6), np.float32)
+    assert augment.resize_maps(maps, (8, 6)) is maps
+    whole = augment.resize_maps(maps, (16, 9))
+    assert whole.shape == (3, 16, 9) and (whole[1:2] == augment.resize_maps(maps[1:2], (16, 9))).all()
+
+
 def test_erasing_covers_the_share_that_it_says(photographs):
     image = np.full((100, 120, 3), 7, np.uint8)
     shares = [(augment.random_erasing(image, 1.0, (0.1, 0.2), FILL, rng(s)) != 7).any(2).mean() for s in range(30)]

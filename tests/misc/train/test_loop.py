@@ -7,7 +7,8 @@ from torch import nn
 
 from misc.errors import InputError
 from misc.run.distributed import Processes
-from misc.train.loop import Group, Length, Optimization, Order, fit, places_of
+from misc.train.checkpoint import last_state
+from misc.train.loop import Group, Length, Optimization, Order, Run, Where, fit, places_of
 
 CPU = torch.device("cpu")
 
@@ -19,7 +20,7 @@ class Toy:
         torch.manual_seed(5)
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 3, 1))
         self.groups = [Group(list(self.net.parameters()))]
-        self.fail_at, self.poison, self.steps, self.seen = fail_at, poison, 0, []
+        self.fail_at, self.poison, self.steps = fail_at, poison, 0
 
     def sample(self, index, rng):
         image = np.full((8, 8, 3), 20 * index, np.uint8) + rng.integers(0, 20, (8, 8, 3), dtype=np.uint8)
@@ -32,18 +33,20 @@ class Toy:
         logits = self.net(image.float() / 255).mean((2, 3))
         return {"loss": nn.functional.cross_entropy(logits, label) + self.poison}
 
-    def validate(self, net):
-        self.seen.append(net.training)
-        return {"weight": float(net[0].weight.detach().sum())}
+
+def weigh(step, task, speed):
+    """Called with the network in eval mode."""
+    assert not task.net.training
+    return {"weight": float(task.net[0].weight.detach().sum()), **speed}
 
 
 LENGTH = Length(num_images=12, batch_size=5, num_steps=9, seed=3, state_steps=2)
 
 
-def train(folder, task=None, how=Optimization(learning_rate=0.05), length=LENGTH, **kwargs):  # noqa: B008
+def train(folder, task=None, how=Optimization(learning_rate=0.05), length=LENGTH, resume=True, **kwargs):  # noqa: B008
     task = task or Toy()
-    identity = {"rate": how.learning_rate, "ema": how.ema}
-    scores = fit(task, how, length, folder / "states", folder / "train.csv", identity, CPU, Processes(), **kwargs)
+    where = Where(folder / "states", folder / "train.csv", {"colours": (1, 2), "seed": 4}, resume)
+    scores = fit(task, how, length, where, Run(CPU, Processes(), on_epoch=weigh, **kwargs))
     return task.net.state_dict(), scores
 
 
@@ -170,7 +173,22 @@ def test_a_batch_that_cannot_be_shared(tmp_path):
         train(tmp_path, how=Optimization(accumulate=6))
 
 
-def test_validation_sees_the_network_in_eval_mode(tmp_path):
-    task = Toy()
-    train(tmp_path, task)
-    assert task.seen == [False] * 3
+def test_what_is_logged_of_an_epoch(tmp_path):
+    task, told = Toy(), []
+    run = Run(CPU, Processes(), on_epoch=lambda *given: told.append(given) or {"step": given[0]})
+    assert fit(task, Optimization(), LENGTH, Where(tmp_path / "x", tmp_path / "x.csv", {}), run) == {"step": 9}
+    assert [step for step, *_ in told] == [3, 6, 9]
+    assert all(given is task and speed.keys() == {"images_per_s"} for _, given, speed in told)
+    without = Run(CPU, Processes())
+    scores = fit(Toy(), Optimization(), LENGTH, Where(tmp_path / "y", tmp_path / "y.csv", {}), without)
+    assert scores.keys() == {"images_per_s"}
+
+
+def test_a_state_says_what_its_weights_depend_on(tmp_path):
+    """A run goes on only from a state that says the same: with other names here no state of before would do."""
+    train(tmp_path)
+    assert last_state(tmp_path / "states")["identity"] == {
+        **{"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "poly"},
+        **{"warm_up": 0.0, "clip": 0.0, "ema": 0.0, "accumulate": 1, "num_images": 12, "batch_size": 5, "num_steps": 9},
+        **{"seed": 4, "colours": "(1, 2)"},
+    }

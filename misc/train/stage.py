@@ -1,0 +1,91 @@
+"""What all trainings share around the loop: a step says what a training is (Stage), flags say where and how it runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch import nn
+
+from misc.errors import InputError
+from misc.files.download import sha256_of
+from misc.files.store import read_json
+from misc.run.device import pick_device
+from misc.run.distributed import is_main, together
+from misc.run.flags import Args
+from misc.run.records import record_path, write_record
+from misc.train.loop import Length, Optimization, Run, Task, Where, fit
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training: its result is RESULT_DIR/ckpt/<name>.pth, its states are in ckpt/train_<name>/, its course is in csv
+    (train_<name>.csv). recipe: see optimization_of and length_of. num_images: of an epoch. identity: what the weights
+    depend on besides the recipe. save(file, network) writes the result. on_epoch: see Run."""
+
+    name: str
+    recipe: Any
+    num_images: int
+    identity: Mapping[str, object]
+    save: Callable[[Path, nn.Module], None]
+    csv: str | None = None
+    on_epoch: Callable[[int, Task, dict[str, float]], dict[str, float]] | None = None
+
+
+def train(
+    stage: Stage, args: Args, build: Callable[[], nn.Module], task: Callable[[nn.Module], Task]
+) -> dict[str, float]:
+    """build() -> the network as it starts; task(network) -> what is trained, of the network on its device. -> what fit
+    gives. Called by all processes, of which the first one writes and talks. Raises InputError as fit does."""
+    name, recipe, folder = stage.name, stage.recipe, args.result_dir
+    how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args)
+    settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
+    identity = {**settings, **stage.identity}
+    where = Where(folder / f"ckpt/train_{name}", folder / (stage.csv or f"train_{name}.csv"), identity, args.resume)
+    cv2.setNumThreads(1)  # the reading threads are the parallelism
+    with together(pick_device(args.device)) as (processes, device):
+        torch.manual_seed(args.seed)
+        trained = task(build().to(device, memory_format=torch.channels_last))
+        run = Run(device, processes, args.num_workers, args.quiet, stage.on_epoch)
+        scores = fit(trained, how, length, where, run)
+    if is_main():
+        file, what = _checkpoint(args, name), f"train_{name}"
+        stage.save(file, trained.net)
+        facts = {"network": stage.identity["network"], "sha256": sha256_of(file)}
+        same = read_json(record_path(args, what)).get("sha256") == facts["sha256"]
+        write_record(args, what, what, file.parent, keep=same, **facts)
+        print(f"{what}: {', '.join(f'{k} {v:.4g}' for k, v in scores.items())}; {file}", flush=True)
+    return scores
+
+
+def optimization_of(recipe: Any, accumulate: int) -> Optimization:
+    """recipe: a data class whose fields have the names of those of Optimization that it sets."""
+    given = {f.name: getattr(recipe, f.name) for f in fields(Optimization) if hasattr(recipe, f.name)}
+    return Optimization(**given, accumulate=accumulate)
+
+
+def length_of(recipe: Any, num_images: int, args: Args) -> Length:
+    """recipe: a data class with batch_size, and num_steps or, where that is absent or 0, num_epoches."""
+    steps = getattr(recipe, "num_steps", 0) or max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
+    return Length(num_images, recipe.batch_size, steps, args.seed, args.state_steps)
+
+
+def _checkpoint(args: Args, name: str) -> Path:
+    return args.result_dir / "ckpt" / f"{name}.pth"
+
+
+def trained_file(args: Args, name: str, flag: str) -> Path:
+    """The checkpoint that train_<name> leaves. Raises InputError where it did not."""
+    path = _checkpoint(args, name)
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run train_{name} (--train_{name}_pass), or give --{flag} FILE")
+    return path
+
+
+def require_files(paths: Sequence[Path], what: str, made_by: str) -> None:
+    """Raises InputError, which names one, where some are missing, and the pass that makes them."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} {what} are missing, {missing[0]} for one: run {made_by} (--{made_by}_pass)")

@@ -1,0 +1,85 @@
+"""The tail of a training: what recipes say, what lies on disk afterwards, what is told of files that are missing."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from misc.errors import InputError
+from misc.train.checkpoint import last_state
+from misc.train.loop import Group, Length, Optimization
+from misc.train.stage import Stage, length_of, optimization_of, require_files, train, trained_file
+
+
+@dataclass(frozen=True)
+class Recipe:
+    batch_size: int = 4
+    num_epoches: float = 1.5
+    learning_rate: float = 0.1
+    clip: float = 2.0
+
+
+class Mean:
+    """Networks whose output becomes 0."""
+
+    def __init__(self, net):
+        assert net.weight.is_contiguous(memory_format=torch.channels_last)
+        self.net, self.groups = net, [Group(list(net.parameters()))]
+
+    def sample(self, index, rng):
+        return (np.full((2, 2, 3), index, np.float32),)
+
+    def loss(self, image):
+        return {"loss": self.net(image).square().mean()}
+
+
+def args(folder):
+    given = {"seed": 3, "resume": True, "state_steps": 0, "accumulate": 2, "num_workers": 1, "quiet": True}
+    return Namespace(result_dir=folder, device="cpu", **given)
+
+
+def test_what_a_recipe_says(tmp_path):
+    assert optimization_of(Recipe(), 2) == Optimization(learning_rate=0.1, clip=2.0, accumulate=2)
+    assert length_of(Recipe(), 8, args(tmp_path)) == Length(8, 4, num_steps=3, seed=3)
+    assert length_of(Recipe(num_epoches=0.1), 8, args(tmp_path)).num_steps == 1
+    for given, expected in ((7, 7), (0, 3)):
+        recipe = Namespace(**vars(Recipe()), num_steps=given)
+        assert length_of(recipe, 8, args(tmp_path)).num_steps == expected
+
+
+def test_a_training_leaves_what_it_says(tmp_path, capsys):
+    started, saved = [], []
+    stage = Stage("toy", Recipe(), 8, {"classes": ("a", "b")}, lambda *result: saved.append(result))
+    for _ in range(2):  # the second one goes on from the end of the first
+        scores = train(stage, args(tmp_path), lambda: started.append(nn.Conv2d(3, 4, 2)) or started[-1], Mean)
+    assert saved == [(tmp_path / "ckpt" / "toy.pth", net) for net in started]
+    assert torch.equal(*(net.weight for net in started))
+    assert (tmp_path / "train_toy.csv").is_file()
+    identity = last_state(tmp_path / "ckpt" / "train_toy")["identity"]
+    assert identity["num_epoches"] == 1.5 and identity["num_steps"] == 3 and identity["classes"] == "('a', 'b')"
+    line = f"train_toy: images_per_s {scores['images_per_s']:.4g}; {tmp_path / 'ckpt' / 'toy.pth'}"
+    assert capsys.readouterr().out.splitlines() == [line, line]
+
+
+def test_the_seed_makes_the_start(tmp_path):
+    starts = []
+    for name in ("one", "two"):
+        stage = Stage(name, Recipe(), 8, {}, lambda *_: None, csv=f"{name}.csv")
+        train(stage, args(tmp_path), lambda: starts.append(torch.rand(3)) or nn.Conv2d(3, 4, 2), Mean)
+    torch.manual_seed(3)
+    assert torch.equal(starts[0], torch.rand(3)) and torch.equal(*starts) and (tmp_path / "two.csv").is_file()
+
+
+def test_files_that_are_missing_are_named_with_the_pass_that_makes_them(tmp_path):
+    with pytest.raises(InputError, match=r"toy\.pth is missing: run train_toy \(--train_toy_pass\), or give --x FILE"):
+        trained_file(args(tmp_path), "toy", "x")
+    made = tmp_path / "ckpt" / "toy.pth"
+    made.parent.mkdir()
+    made.touch()
+    assert trained_file(args(tmp_path), "toy", "x") == made
+    require_files([made], "maps", "make_maps")
+    with pytest.raises(InputError, match=r"2 maps are missing, .*a for one: run make_maps \(--make_maps_pass\)"):
+        require_files([made, tmp_path / "a", tmp_path / "b"], "maps", "make_maps")
