@@ -123,7 +123,7 @@ class Parts:
 @stage("the recipe of train_aff", prefix="aff_", of=("train_aff",))
 class Aff:
     network: str | None = flag(None, "backbone; none: seam_network")
-    weights: Path | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
+    weights: str | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
     long_side: tuple[int, int] | None = flag(None, "the long side becomes LOW to HIGH; none: it stays", at_least=1)
     jitter: float = flag(0.3, "jitter of brightness, contrast and saturation", at_least=0, at_most=1)
@@ -154,7 +154,7 @@ class SemSeg:
 @stage("the recipe of train_seg", prefix="seg_", of=("train_seg",))
 class Seg:
     network: str | None = flag(None, "backbone; none: seam_network")
-    weights: Path | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
+    weights: str | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
     head: str = flag("largefov", "head", choices=("largefov", "deeplabv3"))
     fix_norms: bool = flag(False, "the backbone's batch norms stay as they are")
     norm_momentum: float = flag(3e-4, "running statistics move by this share", at_least=0, at_most=1)
@@ -215,14 +215,14 @@ SMALL = {
     "fsl_weight": 4.0,
     "fsl_sigma": 1.5,
     "cam_scales": (0.5, 1.0),
-    "aff_weights": Path("seam"),
+    "aff_weights": "seam",
     "aff_crop_size": 224,
     "aff_long_side": (224, 384),
     "aff_num_epoches": 4,
     "aff_learning_rate": 0.01,
     "sem_seg_alpha": 1.5,
     "sem_seg_exp_times": 4,
-    "seg_weights": Path("seam"),
+    "seg_weights": "seam",
     "seg_fix_norms": True,
     "seg_norm_momentum": 0.1,
     "seg_crop_size": 224,

@@ -18,9 +18,9 @@ def start_of(args: Args, stage: str) -> tuple[str, Path | None]:
     own, weights = getattr(args, f"{stage}_network"), getattr(args, f"{stage}_weights")
     name = own or args.seam.network
     require_network(name, f"--{stage if own else 'seam'}_network")
-    if str(weights) == "seam":
+    if weights == "seam":
         return name, trained_file(args, "seam", f"{stage}_weights")
-    weights = weights or (args.seam.weights if name == args.seam.network else None)
+    weights = Path(weights) if weights else args.seam.weights if name == args.seam.network else None
     if weights is None:
         try:
             imagenet_file(name, not args.quiet)

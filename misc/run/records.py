@@ -7,6 +7,7 @@ holds: what nobody says again is as it was, and what is said otherwise stops the
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime
@@ -43,34 +44,34 @@ def write_record(args: Args, pass_name: str, what: str, folder: Path, keep: bool
     values = args.flat()
     settings = {name: values[name] for name in args.flags_of(pass_name)}
     changed = {name: value for name, value in settings.items() if value != args.defaults[name]}
-    inside = args.result_dir in folder.parents
     held = {
         "pass": pass_name,
-        "folder": (folder.relative_to(args.result_dir) if inside else folder.absolute()).as_posix(),
+        "folder": plain(folder, args.result_dir),
         "made": datetime.now().isoformat(timespec="seconds"),
         "version": __version__,
         **facts,
         "changed": {k: {"default": plain(args.defaults[k]), "is": plain(v)} for k, v in changed.items()},
-        "settings": {k: plain(v) for k, v in settings.items()},
+        "settings": {k: plain(v, args.result_dir) for k, v in settings.items()},
         "versions": versions(),
     }
     write_json(path, held)
 
 
-def plain(value: Any) -> Any:
-    """As JSON holds it; paths are whole, so that they lead there from any folder."""
+def plain(value: Any, start: Path | None = None) -> Any:
+    """As JSON holds it; paths are whole, or as seen from the folder start, so that both may move together."""
     if isinstance(value, Path):
-        return str(value.absolute())
-    return [plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+        try:
+            return Path(os.path.relpath(value, start)).as_posix() if start else str(value.absolute())
+        except ValueError:  # on another drive
+            return str(value.absolute())
+    return [plain(v, start) for v in value] if isinstance(value, (tuple, list)) else value
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Raises InputError for a record that is there and cannot be read; empty where there is none."""
     held = read_json(path)
     if path.exists() and not (isinstance(held.get("settings"), dict) and isinstance(held.get("folder"), str)):
-        raise InputError(
-            f"{path}: holds no settings that can be read; remove it, and run the pass that writes it again"
-        )
+        raise InputError(f"{path}: holds no settings that can be read; remove it, and run what writes it again")
     return held
 
 
@@ -89,37 +90,33 @@ def lent(passes: Mapping[str, Pass], args: Args, given: Mapping[str, object]) ->
         held = read_record(path)
         if held and _is_of_folder(held, args, what):
             lends = [n for n, lends in args.flags_of(name.removesuffix("_pass")).items() if lends]
-            found |= _agreed(path, held["settings"], {n: args.places[n] for n in lends}, given, name)
+            for flag, value in _settings_of(held, args, {n: args.places[n] for n in lends}, path).items():
+                if flag in given and not _same(flag, given[flag], value):
+                    was = f"{what} was made with {plain(value)} ({path})"
+                    said = f"--{flag} {plain(given[flag])}"
+                    raise InputError(f"{said}: {was}; give that, --{name}, or another --result_dir")
+                found[flag] = value
     return {k: v for k, v in found.items() if k not in given}
 
 
 def _is_of_folder(held: Mapping[str, Any], args: Args, what: str) -> bool:
     """Not where a flag says to read another folder than the one that the record is of."""
     own = getattr(args, f"{what}_out_dir", None) if f"{what}_out_dir" in args.places else None
-    return own is None or own.absolute() == (args.result_dir / held["folder"]).absolute()
+    return own is None or own.resolve() == (args.result_dir / held["folder"]).resolve()
 
 
-def _agreed(
-    path: Path, settings: Mapping[str, Any], places: Mapping[str, Flag], given: Mapping[str, object], name: str
-) -> dict[str, object]:
-    found = {}
-    for flag, place in places.items():
-        if flag not in settings:
-            continue
-        try:
-            value = place.checked(place.from_json(settings[flag]))
-        except (ValueError, InputError) as e:
-            raise InputError(f"{path}: cannot be read ({e}); remove it, and run what writes it again") from e
-        if flag in given and not _same(flag, given[flag], value):
-            was = f"{path.stem} was made with {plain(value)} ({path})"
-            raise InputError(f"--{flag} {plain(given[flag])}: {was}; give that, --{name}, or another --result_dir")
-        found[flag] = value
-    return found
+def _settings_of(held: Mapping[str, Any], args: Args, places: Mapping[str, Flag], path: Path) -> dict[str, object]:
+    """The values of those of these flags that a record has. Raises InputError for what they cannot be."""
+    try:
+        values = {n: f.checked(f.from_json(held["settings"][n])) for n, f in places.items() if n in held["settings"]}
+    except (ValueError, InputError) as e:
+        raise InputError(f"{path}: cannot be read ({e}); remove it, and run what writes it again") from e
+    return {n: Path(os.path.normpath(args.result_dir / v)) if isinstance(v, Path) else v for n, v in values.items()}
 
 
 def _same(flag: str, given: Any, made_with: Any) -> bool:
     if isinstance(given, Path) and isinstance(made_with, Path):
-        return given.resolve() == made_with.resolve()
+        return given.resolve() == made_with.resolve() or not made_with.exists()  # what is gone may have moved
     if flag == "limit" and given is not None:  # the first few of what is there
         return made_with is None or given <= made_with
     return given == made_with
@@ -134,10 +131,11 @@ def maps_of_run_sample(args: Args) -> tuple[Path, Path | None, int | None]:
     held = read_record(path)
     if not held:
         raise InputError(f"{path} is missing: run run_sample.py first, or give --img_root and --prob_root")
-    settings, folder = held["settings"], args.result_dir / held["folder"]
-    root, limit = settings.get("sal_dataset_dir"), settings.get("limit")
-    if not isinstance(root, str) or not isinstance(limit, int | None):
+    places = {"sal_dataset_dir": args.places["img_root"], "limit": args.places["limit"]}
+    found, folder = _settings_of(held, args, places, path), Path(os.path.normpath(args.result_dir / held["folder"]))
+    root = found.get("sal_dataset_dir")
+    if not isinstance(root, Path):
         raise InputError(f"{path}: does not say what run_sample.py labelled; give --img_root and --prob_root")
-    if args.img_root is not None and args.img_root.resolve() != Path(root).resolve():
+    if args.img_root is not None and not _same("img_root", args.img_root, root):
         raise InputError(f"--img_root {args.img_root}: {folder} holds maps of {root} ({path}); give --prob_root too")
-    return Path(root), args.prob_root or folder, args.limit or limit
+    return args.img_root or root, args.prob_root or folder, args.limit or found.get("limit")

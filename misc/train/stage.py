@@ -53,7 +53,7 @@ def train(
     if is_main():
         file, what = _checkpoint(args, name), f"train_{name}"
         stage.save(file, trained.net)
-        facts = {"network": stage.identity["network"], "sha256": sha256_of(file)}
+        facts = {**{k: stage.identity[k] for k in ("network",) if k in stage.identity}, "sha256": sha256_of(file)}
         same = read_json(record_path(args, what)).get("sha256") == facts["sha256"]
         write_record(args, what, what, file.parent, keep=same, **facts)
         print(f"{what}: {', '.join(f'{k} {v:.4g}' for k, v in scores.items())}; {file}", flush=True)

@@ -120,7 +120,7 @@ def test_labels_that_are_up_to_date_stay_and_others_are_made_anew(fresh):
 
 def test_sem_seg_is_the_composition_of_its_parts(trained):
     args = parse(trained)
-    images, recipe = open_all(args), make_sem_seg.recipe_of(args)
+    images, recipe = open_all(args), args.sem_seg
     name, image = images.names[0], read_named(images.files[0])
     network = read_checkpoint(trained / "result" / "ckpt" / "aff.pth")
     cams = read_prediction(trained / "result" / "cam" / f"{name}.npz")
@@ -131,7 +131,7 @@ def test_sem_seg_is_the_composition_of_its_parts(trained):
     prob = dense_crf(image, scores / scores.sum(0), CRF_RECIPES["wsss_cam"])
     expected = np.append(0, cams.labels)[prob.argmax(0)]
     assert (label(trained / "result" / "sem_seg" / f"{name}.png") == expected).mean() > 0.999
-    embed = make_sem_seg.Embedder(network)
+    embed = make_sem_seg.embedder(network)
     plain = make_sem_seg.pseudo_scores(image, cams, embed, replace(recipe, crf=None), 1024)
     np.testing.assert_allclose(plain, scores / scores.sum(0), atol=1e-4)
     smaller = make_sem_seg.pseudo_scores(image, cams, embed, recipe, 64)
