@@ -41,6 +41,22 @@ _FORMAT = "generatePGT CAM network 1"
 _ALIAS = re.compile(r"(stage\d|block\d|backbone|newly_added|densenet169\.features\.(block\d|denseblock4\.32))\.")
 
 
+def require_network(
+    network: str, flag: str, weights_flag: str | None = None, weights: Path | str | None = None
+) -> None:
+    """Raises InputError where network, which flag names, is none of NETWORKS.
+
+    With weights_flag also where there is nothing to start from: no weights, which that flag names, and no ImageNet's.
+    """
+    if network not in NETWORKS:
+        raise InputError(f"{flag} {network}: unknown, choose one of {', '.join(NETWORKS)}")
+    if weights_flag and weights is None and network not in {*_TORCHVISION, *_PACKAGED_SHA256}:
+        raise InputError(
+            f"{flag} {network} starts from {weights_flag} FILE, ilsvrc-cls_rna-a1_cls1000_ep-0001.params or a .pth; or "
+            f"take {flag} resnet50, whose ImageNet weights come with torchvision"
+        )
+
+
 def load(network: str | None, source: str | None, cache_dir: Path, progress: bool = True) -> tuple[Network, str]:
     """A CAM network with weights, in eval mode on the CPU, and the sha256 of the file that they came from.
 
@@ -48,8 +64,8 @@ def load(network: str | None, source: str | None, cache_dir: Path, progress: boo
     source: a file, an https URL (optionally with #sha256=...), or None for ImageNet weights.
     Raises InputError with one sentence that names the file, and the ways to get weights.
     """
-    if network is not None and network not in NETWORKS:
-        raise InputError(f"--cam_network {network}: unknown, choose one of {', '.join(NETWORKS)}")
+    if network is not None:
+        require_network(network, "--cam_network")
     if source is None:
         path = imagenet_file(network or DEFAULT_NETWORK, progress)
     elif "://" in source:

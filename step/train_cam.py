@@ -36,10 +36,9 @@ from misc.train.map_scores import MapScores
 from misc.train.stage import Stage, train
 from net import Network
 from net.fast.for_training import for_training
-from net.weights import load_backbone, save_checkpoint
+from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
 from pgt.metrics.classification import ClassScores
-from step.start import known_network
 
 SEVERAL_PROCESSES = True
 DEFAULT_NETWORK = "resnet50"
@@ -100,7 +99,8 @@ def run(args: argparse.Namespace, failures: Failures) -> None:
     data, val = open_data(args)
     if is_main():
         print(describe(data), flush=True)
-    name = known_network(args.cam_network or DEFAULT_NETWORK, "cam_network")
+    name = args.cam_network or DEFAULT_NETWORK
+    require_network(name, "--cam_network")
     validation = Validation(data, val, recipe.crop_size, args)
     pretrained = args.cam_init_weights or not args.no_pretrained
     identity = {"network": name, "classes": data.class_names, "pretrained": str(pretrained)}

@@ -37,9 +37,9 @@ def train(
     """build() -> the network as it starts; task(network) -> what is trained, of the network on its device. -> what fit
     gives. Called by all processes, of which the first one writes and talks. Raises InputError as fit does."""
     name, recipe, folder = stage.name, stage.recipe, args.result_dir
-    how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args)
-    identity = {**asdict(recipe), **stage.identity}
-    where = Where(folder / f"ckpt/train_{name}", folder / (stage.csv or f"train_{name}.csv"), identity, args.resume)
+    how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args.seed)
+    states, csv = folder / "ckpt" / f"train_{name}", folder / (stage.csv or f"train_{name}.csv")
+    where = Where(states, csv, {**asdict(recipe), **stage.identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
     with together(pick_device(args.device)) as (processes, device):
         torch.manual_seed(args.seed)
@@ -59,10 +59,10 @@ def optimization_of(recipe: Any, accumulate: int) -> Optimization:
     return Optimization(**given, accumulate=accumulate)
 
 
-def length_of(recipe: Any, num_images: int, args: argparse.Namespace) -> Length:
+def length_of(recipe: Any, num_images: int, seed: int) -> Length:
     """recipe: a data class with batch_size, and num_steps or, where that is absent or 0, num_epoches."""
     steps = getattr(recipe, "num_steps", 0) or max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
-    return Length(num_images, recipe.batch_size, steps, args.seed, args.state_steps)
+    return Length(num_images, recipe.batch_size, steps, seed)
 
 
 def _checkpoint(args: argparse.Namespace, name: str) -> Path:
@@ -75,6 +75,21 @@ def trained_file(args: argparse.Namespace, name: str, flag: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path} is missing: run train_{name} (--train_{name}_pass), or give --{flag} FILE")
     return path
+
+
+def start_of(args: argparse.Namespace, stage: str, require: Callable[..., None]) -> tuple[str, Path | None]:
+    """-> name of the backbone, and its weights; None for ImageNet's. require: net.weights.require_network.
+
+    Of a stage (a prefix of flags) of the segmentation branch: its own network, or train_seam's; its own weights (the
+    word seam: the network that train_seam left), or those that train_seam starts from where the backbone is the same.
+    """
+    own, weights = getattr(args, f"{stage}_network"), getattr(args, f"{stage}_weights")
+    name = own or args.seam_network
+    if str(weights) == "seam":
+        weights = trained_file(args, "seam", f"{stage}_weights")
+    weights = weights or (args.seam_weights if name == args.seam_network else None)
+    require(name, f"--{stage if own else 'seam'}_network", f"--{stage}_weights", weights)
+    return name, weights
 
 
 def require_files(paths: Sequence[Path], what: str, made_by: str) -> None:

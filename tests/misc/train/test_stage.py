@@ -11,7 +11,7 @@ from torch import nn
 from misc.errors import InputError
 from misc.train.checkpoint import last_state
 from misc.train.loop import Group, Length, Optimization
-from misc.train.stage import Stage, length_of, optimization_of, require_files, train, trained_file
+from misc.train.stage import Stage, length_of, optimization_of, require_files, start_of, train, trained_file
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def args(folder):
     return Namespace(result_dir=folder, device="cpu", **given)
 
 
-def test_what_a_recipe_says(tmp_path):
+def test_what_a_recipe_says():
     assert optimization_of(Recipe(), 2) == Optimization(learning_rate=0.1, clip=2.0, accumulate=2)
-    assert length_of(Recipe(), 8, args(tmp_path)) == Length(8, 4, num_steps=3, seed=3)
-    assert length_of(Recipe(num_epoches=0.1), 8, args(tmp_path)).num_steps == 1
+    assert length_of(Recipe(), 8, 3) == Length(8, 4, num_steps=3, seed=3)
+    assert length_of(Recipe(num_epoches=0.1), 8, 3).num_steps == 1
     for given, expected in ((7, 7), (0, 3)):
         recipe = Namespace(**vars(Recipe()), num_steps=given)
-        assert length_of(recipe, 8, args(tmp_path)).num_steps == expected
+        assert length_of(recipe, 8, 3).num_steps == expected
 
 
 def test_a_training_leaves_what_it_says(tmp_path, capsys):
@@ -71,6 +71,21 @@ def test_the_seed_makes_the_start(tmp_path):
         train(stage, args(tmp_path), lambda: starts.append(torch.rand(3)) or nn.Conv2d(3, 4, 2), Mean)
     torch.manual_seed(3)
     assert torch.equal(starts[0], torch.rand(3)) and torch.equal(*starts) and (tmp_path / "two.csv").is_file()
+
+
+def test_where_a_stage_starts(tmp_path):
+    checked = []
+
+    def start(**more):
+        given = {"seam_network": "a", "seam_weights": "a.pth", "aff_network": None, "aff_weights": None, **more}
+        return start_of(Namespace(result_dir=tmp_path, **given), "aff", lambda *what: checked.append(what))
+
+    assert start() == ("a", "a.pth") and start(aff_weights="own.pth") == ("a", "own.pth")
+    assert start(aff_network="a") == ("a", "a.pth") and start(aff_network="b") == ("b", None)
+    assert checked[0] == ("a", "--seam_network", "--aff_weights", "a.pth")
+    assert checked[-1] == ("b", "--aff_network", "--aff_weights", None)
+    with pytest.raises(InputError, match=r"seam\.pth is missing: run train_seam .* or give --aff_weights FILE"):
+        start(aff_weights="seam")
 
 
 def test_files_that_are_missing_are_named_with_the_pass_that_makes_them(tmp_path):
