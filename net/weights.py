@@ -31,14 +31,14 @@ WAYS = (
 )
 DEFAULT_NETWORK = "efficientnet_lite2"
 _TORCHVISION = {"resnet50": ResNet50_Weights.IMAGENET1K_V1, "densenet169": DenseNet169_Weights.IMAGENET1K_V1}
+# Other names of the same tensors, which the published models hold beside the first one.
+_ALIAS = re.compile(r"(stage\d|block\d|backbone|newly_added|densenet169\.features\.(block\d|denseblock4\.32))\.")
 _PACKAGED_SHA256 = {
     "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
 _FORMAT = "generatePGT CAM network 1"
-# Other names of the same tensors, which the published models hold beside the first one.
-_ALIAS = re.compile(r"(stage\d|block\d|backbone|newly_added|densenet169\.features\.(block\d|denseblock4\.32))\.")
 
 
 def require_network(
