@@ -25,13 +25,12 @@ from misc.files.images import read_named
 from misc.files.predictions import Cams, read_prediction
 from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long, resize_maps
 from misc.train.loop import factor_groups
-from misc.train.stage import Stage, require_files, train
+from misc.train.stage import Stage, require_files, start_of, train
 from net.affinitynet import affinity
 from net.network import Network, parameter_groups
-from net.weights import load_backbone, save_checkpoint
+from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.affinity import IGNORE, RADIUS, affinity_labels, affinity_loss, block_mean, confident_label, pair_indices
 from step.seg_set import open_train
-from step.start import start_of
 
 if TYPE_CHECKING:
     from misc.run.failures import Failures
@@ -43,17 +42,21 @@ SEVERAL_PROCESSES = True
 
 def run(args: Args, failures: Failures) -> None:
     recipe = args.aff
-    name, weights = start_of(args, "aff")
+    name, weights = start_of(args, "aff", require_network)
     images = open_train(args).images
     maps = crf_maps(images.names, args.result_dir)
     identity = {"network": name, "weights": weights, "maps": digest([path for pair in maps for path in pair])}
-    stage = Stage("aff", recipe, len(images), identity, save_checkpoint)
-    train(stage, args, lambda: build(name, weights), lambda network: AffTask(network, images, maps, recipe))
+    train(
+        Stage("aff", recipe, len(images), identity, save_checkpoint),
+        args,
+        lambda: build(name, weights, not args.quiet),
+        lambda network: AffTask(network, images, maps, recipe),
+    )
 
 
-def build(name: str, weights: Path | None) -> Network:
+def build(name: str, weights: Path | None, progress: bool) -> Network:
     network = net.build(name, 0, head="affinity")
-    load_backbone(network, weights)
+    load_backbone(network, weights, progress)
     return network
 
 

@@ -25,16 +25,15 @@ from misc.files.images import read_named
 from misc.run.distributed import is_main
 from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
 from misc.train.loop import Group, Order, factor_groups
-from misc.train.stage import Stage, train
-from net import Network, SEAMNet
+from misc.train.stage import Stage, start_of, train
+from net import NetFacts, Network, SEAMNet
 from net.fast.for_training import for_training
 from net.fixed import Fixed
 from net.network import parameter_groups, resized
 from net.prototypes import class_prototypes
-from net.weights import load_backbone, save_checkpoint
+from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from step.seg_set import open_train
-from step.start import start_of
 
 if TYPE_CHECKING:
     from misc.run.failures import Failures
@@ -48,18 +47,19 @@ _PER_CLASS = 25  # images whose features the prototype of a class is made of
 
 def run(args: Args, failures: Failures) -> None:
     recipe = args.seam
-    weights = loss_weights(args)
+    losses = loss_weights(args)
     data = open_train(args).images
     if is_main():
         print(describe(data), flush=True)
-    name, start = start_of(args, "seam")
+    name, weights = start_of(args, "seam", require_network)
     classes = data.class_names
-    identity = {"network": name, "weights": start, "method": args.method, "losses": weights, "classes": classes}
+    facts = NetFacts(name, len(classes), head="seam" if losses else "sigmoid", class_names=classes)
+    identity = {"network": name, "weights": weights, "method": args.method, "losses": losses, "classes": classes}
     train(
         Stage("seam", recipe, len(data), identity, save_checkpoint),
         args,
-        lambda: build(name, start, classes, recipe, weights is not None),
-        lambda network: begin(SeamTask(network, data, recipe, weights), args.seed),
+        lambda: build(facts, weights, recipe, not args.quiet),
+        lambda network: begin(SeamTask(network, data, recipe, losses), args.seed),
     )
 
 
@@ -70,11 +70,11 @@ def loss_weights(args: Args) -> SEAMWeights | None:
     return args.losses if args.method == "hfpl" else SEAMWeights(isl_weight=0, fsl_weight=0)
 
 
-def build(name: str, start: Path | None, class_names: tuple[str, ...], recipe: Seam, seam: bool) -> Network:
-    """The network as training finds it, with SEAM or a CAM network; either has the same layers fixed."""
-    network = net.build(name, len(class_names), head="seam" if seam else "sigmoid", class_names=class_names)
-    load_backbone(network, start)
-    if not seam:
+def build(facts: NetFacts, weights: Path | None, recipe: Seam, progress: bool) -> Network:
+    """The network as training finds it; either kind has the same layers fixed."""
+    network = net.build_from(facts)
+    load_backbone(network, weights, progress)
+    if facts.head == "sigmoid":
         nn.init.xavier_uniform_(network.classifier.weight)
     network.fix(Fixed(network.backbone.early_layers, norms=recipe.fix_norms))
     return network

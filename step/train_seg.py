@@ -26,13 +26,12 @@ from misc.files.images import read_named
 from misc.files.predictions import read_label
 from misc.train.augment import hsv_jitter, random_crop, random_flip, resize
 from misc.train.loop import factor_groups
-from misc.train.stage import Stage, require_files, train
+from misc.train.stage import Stage, require_files, start_of, train
 from net import NetFacts, Network
 from net.network import parameter_groups
-from net.weights import load_backbone, save_checkpoint
+from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import generalized_cross_entropy
 from step.seg_set import open_train
-from step.start import start_of
 
 if TYPE_CHECKING:
     from misc.run.failures import Failures
@@ -44,7 +43,7 @@ SEVERAL_PROCESSES = True
 
 def run(args: Args, failures: Failures) -> None:
     recipe = args.seg
-    name, weights = start_of(args, "seg")
+    name, weights = start_of(args, "seg", require_network)
     images, spec = (part := open_train(args)).images, part.spec
     folder = args.seg_labels or args.result_dir / ("sem_seg_sure" if args.sem_seg.confidence else "sem_seg")
     labels = [folder / f"{image}.png" for image in images.names]
@@ -54,14 +53,14 @@ def run(args: Args, failures: Failures) -> None:
     train(
         Stage("seg", recipe, len(images), identity, save_checkpoint),
         args,
-        lambda: build(facts, weights, recipe),
+        lambda: build(facts, weights, recipe, not args.quiet),
         lambda network: SegTask(network, images, labels, spec, recipe),
     )
 
 
-def build(facts: NetFacts, weights: Path | None, recipe: Seg) -> Network:
+def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) -> Network:
     network = net.build_from(facts, fix_norms=recipe.fix_norms, norm_momentum=recipe.norm_momentum)
-    load_backbone(network, weights)
+    load_backbone(network, weights, progress)
     *_, classifier = (module for module in network.head.modules() if isinstance(module, nn.Conv2d))
     nn.init.normal_(classifier.weight, std=0.01)  # classes start alike, which saves a short training its start
     return network

@@ -136,6 +136,57 @@ def test_a_training_with_other_settings_is_not_gone_on_with(whole, data, capsys)
     assert "method hfpl -> seam" in capsys.readouterr().err
 
 
+def test_what_was_made_lends_its_settings_to_what_follows(data, tmp_path, capsys):
+    """`--train_seam_pass False` without --preset small --limit 4 is about the same four images and the same network."""
+    result = tmp_path / "r"
+    made = ("train_seam_pass", "make_cam_pass")
+    assert run("--data_dir", data, "--result_dir", result, "--preset", "small", "--limit", "4", passes=made) == 0
+    argv = ["--data_dir", str(data), "--result_dir", str(result), "--device", "cpu", "--quiet"]
+    argv += [f"--{name}=False" for name in made]
+    args = run_voc.parse(argv)
+    assert (args.limit, args.preset, args.seam.network, args.seam.crop_size) == (4, "small", "efficientnet_lite0", 64)
+    assert args.cam_scales == (1.0,) and args.seg.num_steps == 400  # the preset is that of all passes
+    capsys.readouterr()
+    passes = {name: PASSES[name] for name in ("make_crf_pass", "eval_cam_pass")}
+    assert run_passes(passes, lambda: run_voc.parse(argv)) == 0
+    assert "make_crf: 4 pairs" in capsys.readouterr().out
+    record = json.loads((result / "settings" / "cam.json").read_text())
+    assert record["network"] == "efficientnet_lite0" and record["settings"]["limit"] == 4
+    assert record["sha256"] == json.loads((result / "settings" / "train_seam.json").read_text())["sha256"]
+    for flag, given, made_with in (("--limit", "6", "4"), ("--seam_network", "resnet38", "efficientnet_lite0")):
+        assert run_passes(passes, lambda f=flag, g=given: run_voc.parse([*argv, f, g])) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"{flag} {given}" in error and f"made with {made_with}" in error
+    assert run_passes(passes, lambda: run_voc.parse([*argv, "--limit", "3"])) == 0  # some of what is there
+
+
+def test_a_photograph_and_its_xml_are_checked_once_and_opened_once_per_pass(data, tmp_path):
+    """An image of VOC's layout, told of by Python at every open: one check, one time per pass that needs its pixels."""
+    code = """
+import collections, json, os, sys
+opened = collections.Counter()
+def hook(event, args):
+    if event == "open" and isinstance(args[0], (str, os.PathLike)):
+        opened[os.path.basename(os.fspath(args[0]))] += 1
+import run_voc
+from misc.run.passes import run_passes
+sys.addaudithook(hook)
+names = sys.argv[1].split()
+assert run_passes({name: run_voc.PASSES[name] for name in names}, lambda: run_voc.parse(sys.argv[2:])) == 0
+print(json.dumps({name: n for name, n in opened.items() if name.startswith("toy_00000")}))
+"""
+    train = ["train_seam_pass", "make_cam_pass", "make_crf_pass", "eval_cam_pass", "report_pass"]
+    whole = ["--data_dir", data, "--result_dir", tmp_path / "r"]
+    assert run(*whole, passes=train[:1]) == 0
+    argv = [sys.executable, "-c", code, " ".join(train[1:]), *FAST, *map(str, whole)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    opened = json.loads(done.stdout.splitlines()[-1])
+    assert opened["toy_00000.jpg"] == 1 + 3  # the check; make_cam, make_crf, report
+    assert opened["toy_00000.xml"] == 1
+    assert opened["toy_00000.png"] == 1 + 2  # the check of the mask; eval_cam, report
+
+
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
 def test_a_killed_training_goes_on_to_the_same_weights(data, tmp_path):
     args = ["--data_dir", data, "--seam_num_epoches", "2", "--state_steps", "1", "--num_workers", "1"]
@@ -246,11 +297,12 @@ def test_a_checkpoint_of_other_classes_is_refused(data, tmp_path, capsys):
 def test_defaults_are_published_ones_and_coco_differs_by_few():
     voc, coco = run_voc.parse([]), run_coco.parse([])
     assert (voc.seam_network, voc.seam_crop_size, voc.seam_batch_size, voc.seam_num_epoches) == ("resnet38", 448, 8, 8)
-    assert (voc.seam_learning_rate, voc.seam_weight_decay, voc.seam_long_side) == (0.01, 5e-4, [448, 768])
+    assert (voc.seam_learning_rate, voc.seam_weight_decay, voc.seam_long_side) == (0.01, 5e-4, (448, 768))
     assert (voc.isl_weight, voc.isl_samples, voc.fsl_mu, voc.fsl_sigma, voc.fsl_weight) == (0.2, 10, 2.5, 5, 1)
     assert voc.result_dir.name == "voc12" and coco.result_dir.name == "coco14"
-    different = {k for k in vars(voc) if getattr(coco, k, None) != getattr(voc, k)}
-    assert different == {"voc12_root", "result_dir", "fsl_weight", "seg_num_steps", "dataset", "dataset_root"}
+    voc, coco = voc.flat(), coco.flat()
+    different = {k for k in voc if coco.get(k) != voc[k]}
+    assert different == {"voc12_root", "result_dir", "fsl_weight", "seg_num_steps"}
     assert run_voc.parse(["--toy"]).result_dir.name == "toy" and run_voc.parse(["--toy", "--seam_batch_size", "3"])
     assert run_voc.parse(["--toy"]).seam_network == "efficientnet_lite0"
     assert run_voc.parse(["--toy", "False"]).seam_network == "resnet38"

@@ -60,14 +60,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Length:
-    """batch_size: images per step, of all processes together. state_steps: steps between states on disk, 0: an epoch,
-    at most 2,000."""
+    """batch_size: images per step, of all processes together."""
 
     num_images: int
     batch_size: int
     num_steps: int
     seed: int = 0
-    state_steps: int = 0
 
     @property
     def epoch_steps(self) -> int:
@@ -88,12 +86,14 @@ class Task(Protocol):
 @dataclass(frozen=True)
 class Where:
     """What is on disk of a training. states: folder of its states. csv: file of its course. identity: what the weights
-    depend on, besides Optimization and Length; of one name it wins. resume: whether it goes on from the last state."""
+    depend on, besides Optimization and Length; of one name it wins. resume: whether it goes on from the last state.
+    state_steps: steps between states, 0: an epoch, at most 2,000."""
 
     states: Path
     csv: Path
     identity: Mapping[str, object]
     resume: bool = True
+    state_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class _Loop:
     def train(self) -> None:
         length, started, validating = self.length, time.perf_counter(), 0.0
         first, log_steps = self.step, max(1, self.length.num_steps // _LOG_LINES)
-        state_steps = length.state_steps or min(length.epoch_steps, 2000)
+        state_steps = self.where.state_steps or min(length.epoch_steps, 2000)
         model = _WithLoss(self.task)
         if self.run.processes.count > 1:
             cuda = self.run.device.type == "cuda"
@@ -311,11 +311,8 @@ class _Loop:
         """Of this process, from its step on, made in threads before they are asked for."""
         first = self.run.processes.rank * self.how.accumulate
         parts = range(first, first + self.how.accumulate)
-        wanted = [
-            places_of(self.length, step, part, self.parts)
-            for step in range(self.step, self.length.num_steps)
-            for part in parts
-        ]
+        steps = range(self.step, self.length.num_steps)
+        wanted = [places_of(self.length, step, part, self.parts) for step in steps for part in parts]
         cuda = self.run.device.type == "cuda"
         workers = self.run.num_workers or (8 if cuda else 1)
         for _, batch in parallel_map(self.make_batch, wanted, workers, ahead=2 * workers):
@@ -377,7 +374,6 @@ def _seed_of(seed: int, step: int, part: int) -> int:
 def _identity(how: Optimization, length: Length, more: Mapping[str, object]) -> dict[str, object]:
     """As it comes back from a state: everything but numbers and truth values as text."""
     settings = {**asdict(how), **asdict(length), **more}
-    del settings["state_steps"]
     return {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in settings.items()}
 
 

@@ -40,10 +40,10 @@ def train(
     """build() -> the network as it starts; task(network) -> what is trained, of the network on its device. -> what fit
     gives. Called by all processes, of which the first one writes and talks. Raises InputError as fit does."""
     name, recipe, folder = stage.name, stage.recipe, args.result_dir
-    how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args)
+    how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args.seed)
+    states, csv = folder / "ckpt" / f"train_{name}", folder / (stage.csv or f"train_{name}.csv")
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    identity = {**settings, **stage.identity}
-    where = Where(folder / f"ckpt/train_{name}", folder / (stage.csv or f"train_{name}.csv"), identity, args.resume)
+    where = Where(states, csv, {**settings, **stage.identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
     with together(pick_device(args.device)) as (processes, device):
         torch.manual_seed(args.seed)
@@ -66,10 +66,10 @@ def optimization_of(recipe: Any, accumulate: int) -> Optimization:
     return Optimization(**given, accumulate=accumulate)
 
 
-def length_of(recipe: Any, num_images: int, args: Args) -> Length:
+def length_of(recipe: Any, num_images: int, seed: int) -> Length:
     """recipe: a data class with batch_size, and num_steps or, where that is absent or 0, num_epoches."""
     steps = getattr(recipe, "num_steps", 0) or max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
-    return Length(num_images, recipe.batch_size, steps, args.seed, args.state_steps)
+    return Length(num_images, recipe.batch_size, steps, seed)
 
 
 def _checkpoint(args: Args, name: str) -> Path:
@@ -82,6 +82,21 @@ def trained_file(args: Args, name: str, flag: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path} is missing: run train_{name} (--train_{name}_pass), or give --{flag} FILE")
     return path
+
+
+def start_of(args: Args, stage: str, require: Callable[..., None]) -> tuple[str, Path | None]:
+    """-> name of the backbone, and its weights; None for ImageNet's. require: net.weights.require_network.
+
+    Of a stage (a prefix of flags) of the segmentation branch: its own network, or train_seam's; its own weights (the
+    word seam: the network that train_seam left), or those that train_seam starts from where the backbone is the same.
+    """
+    own, weights = getattr(args, f"{stage}_network"), getattr(args, f"{stage}_weights")
+    name = own or args.seam_network
+    if weights == "seam":
+        weights = trained_file(args, "seam", f"{stage}_weights")
+    weights = Path(weights) if weights else args.seam_weights if name == args.seam_network else None
+    require(name, f"--{stage if own else 'seam'}_network", f"--{stage}_weights", weights)
+    return name, weights
 
 
 def require_files(paths: Sequence[Path], what: str, made_by: str) -> None:

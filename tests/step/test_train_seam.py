@@ -10,8 +10,8 @@ import run_voc
 from data.toy import write_toy
 from misc.files.images import read_image
 from misc.run.passes import run_passes
+from net import NetFacts
 from step.seg_set import open_train
-from step.start import start_of
 from step.train_seam import SeamTask, begin, build, loss_weights
 
 
@@ -27,9 +27,10 @@ def start(root, *flags):
     recipe = args.seam
     torch.manual_seed(0)
     data = open_train(args).images
-    weights = loss_weights(args)
-    network = build(*start_of(args, "seam"), data.class_names, recipe, weights is not None)
-    task = begin(SeamTask(network, data, recipe, weights), seed=0)
+    losses = loss_weights(args)
+    head = "seam" if losses else "sigmoid"
+    facts = NetFacts(recipe.network, len(data.class_names), head=head, class_names=data.class_names)
+    task = begin(SeamTask(network := build(facts, None, recipe, False), data, recipe, losses), seed=0)
     return network.eval(), task
 
 

@@ -40,12 +40,12 @@ def weigh(step, task, speed):
     return {"weight": float(task.net[0].weight.detach().sum()), **speed}
 
 
-LENGTH = Length(num_images=12, batch_size=5, num_steps=9, seed=3, state_steps=2)
+LENGTH = Length(num_images=12, batch_size=5, num_steps=9, seed=3)
 
 
 def train(folder, task=None, how=Optimization(learning_rate=0.05), length=LENGTH, resume=True, **kwargs):  # noqa: B008
     task = task or Toy()
-    where = Where(folder / "states", folder / "train.csv", {"colours": (1, 2), "seed": 4}, resume)
+    where = Where(folder / "states", folder / "train.csv", {"colours": (1, 2), "seed": 4}, resume, state_steps=2)
     scores = fit(task, how, length, where, Run(CPU, Processes(), on_epoch=weigh, **kwargs))
     return task.net.state_dict(), scores
 

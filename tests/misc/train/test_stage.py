@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 from torch import nn
 
 from misc.errors import InputError
+from misc.files.store import read_json
+from misc.run.flags import Course, Run, Table, Training
 from misc.train.checkpoint import last_state
 from misc.train.loop import Group, Length, Optimization
-from misc.train.stage import Stage, length_of, optimization_of, require_files, train, trained_file
+from misc.train.stage import Stage, length_of, optimization_of, require_files, start_of, train, trained_file
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,30 @@ class Mean:
 
 
 def args(folder):
-    given = {"seed": 3, "resume": True, "state_steps": 0, "accumulate": 2, "num_workers": 1, "quiet": True}
-    return Namespace(result_dir=folder, device="cpu", **given)
+    run = Run(result_dir=folder, device="cpu", num_workers=1, quiet=True)
+    return Table("", (Training(seed=3, accumulate=2), Course(), run)).resolve({})
 
 
-def test_what_a_recipe_says(tmp_path):
+def save(path, network):
+    path.write_bytes(network.weight.detach().numpy().tobytes())
+
+
+def test_what_a_recipe_says():
     assert optimization_of(Recipe(), 2) == Optimization(learning_rate=0.1, clip=2.0, accumulate=2)
-    assert length_of(Recipe(), 8, args(tmp_path)) == Length(8, 4, num_steps=3, seed=3)
-    assert length_of(Recipe(num_epoches=0.1), 8, args(tmp_path)).num_steps == 1
+    assert length_of(Recipe(), 8, 3) == Length(8, 4, num_steps=3, seed=3)
+    assert length_of(Recipe(num_epoches=0.1), 8, 3).num_steps == 1
     for given, expected in ((7, 7), (0, 3)):
         recipe = Namespace(**vars(Recipe()), num_steps=given)
-        assert length_of(recipe, 8, args(tmp_path)).num_steps == expected
+        assert length_of(recipe, 8, 3).num_steps == expected
 
 
 def test_a_training_leaves_what_it_says(tmp_path, capsys):
-    started, saved = [], []
-    stage = Stage("toy", Recipe(), 8, {"classes": ("a", "b")}, lambda *result: saved.append(result))
+    started = []
+    stage = Stage("toy", Recipe(), 8, {"classes": ("a", "b")}, save)
     for _ in range(2):  # the second one goes on from the end of the first
         scores = train(stage, args(tmp_path), lambda: started.append(nn.Conv2d(3, 4, 2)) or started[-1], Mean)
-    assert saved == [(tmp_path / "ckpt" / "toy.pth", net) for net in started]
+    assert (tmp_path / "ckpt" / "toy.pth").read_bytes() == started[1].weight.detach().numpy().tobytes()
+    assert len(read_json(tmp_path / "settings" / "train_toy.json")["sha256"]) == 64
     assert torch.equal(*(net.weight for net in started))
     assert (tmp_path / "train_toy.csv").is_file()
     identity = last_state(tmp_path / "ckpt" / "train_toy")["identity"]
@@ -67,10 +75,25 @@ def test_a_training_leaves_what_it_says(tmp_path, capsys):
 def test_the_seed_makes_the_start(tmp_path):
     starts = []
     for name in ("one", "two"):
-        stage = Stage(name, Recipe(), 8, {}, lambda *_: None, csv=f"{name}.csv")
+        stage = Stage(name, Recipe(), 8, {}, save, csv=f"{name}.csv")
         train(stage, args(tmp_path), lambda: starts.append(torch.rand(3)) or nn.Conv2d(3, 4, 2), Mean)
     torch.manual_seed(3)
     assert torch.equal(starts[0], torch.rand(3)) and torch.equal(*starts) and (tmp_path / "two.csv").is_file()
+
+
+def test_where_a_stage_starts(tmp_path):
+    checked = []
+
+    def start(**more):
+        given = {"seam_network": "a", "seam_weights": "a.pth", "aff_network": None, "aff_weights": None, **more}
+        return start_of(Namespace(result_dir=tmp_path, **given), "aff", lambda *what: checked.append(what))
+
+    assert start() == ("a", "a.pth") and start(aff_weights="own.pth") == ("a", Path("own.pth"))
+    assert start(aff_network="a") == ("a", "a.pth") and start(aff_network="b") == ("b", None)
+    assert checked[0] == ("a", "--seam_network", "--aff_weights", "a.pth")
+    assert checked[-1] == ("b", "--aff_network", "--aff_weights", None)
+    with pytest.raises(InputError, match=r"seam\.pth is missing: run train_seam .* or give --aff_weights FILE"):
+        start(aff_weights="seam")
 
 
 def test_files_that_are_missing_are_named_with_the_pass_that_makes_them(tmp_path):
