@@ -1,6 +1,5 @@
 """What the tests share: real pictures, and the golden numbers of the published code where they are at hand."""
 
-import importlib.util
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.golden.weights import state_dict
 
 # The last bit of a sum depends on how many threads add it up: one here, and in every process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -29,24 +30,35 @@ def shared():
     return _shared
 
 
+class Golden:
+    """Arrays of one golden file by name: those of tests/golden, and of ../shared where it is there; others skip."""
+
+    def __init__(self, name: str):
+        paths = [folder / f"{name}.npz" for folder in (ROOT / "tests" / "golden", SHARED / "golden")]
+        self._name, self._parts = name, [np.load(path, allow_pickle=False) for path in paths if path.exists()]
+        self.files = list(dict.fromkeys(key for part in self._parts for key in part.files))
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        for part in self._parts:
+            if key in part:
+                return part[key]
+        pytest.skip(f"{key} of {self._name} is not in tests/golden, and {SHARED.name}/ is not beside the repository")
+
+
 @pytest.fixture(scope="session")
 def golden():
-    """golden(name) -> npz of published outputs; .image(name) -> uint8 RGB; .weights(npz) -> state dict arrays."""
-
-    def load(name: str):
-        return np.load(_shared("golden", f"{name}.npz"), allow_pickle=False)
+    """golden(name) -> arrays of published outputs; .image(name) -> uint8 RGB; .weights(arrays) -> state dict arrays."""
 
     def image(name: str) -> np.ndarray:
+        if name in (own := Golden("images")).files:
+            return own[name]
         return np.asarray(Image.open(_shared("golden", "images", f"{name}.png")).convert("RGB"))
 
-    def weights(npz, key: str = "state_dict_spec") -> dict[str, np.ndarray]:
-        spec = importlib.util.spec_from_file_location("golden_rule", _shared("golden", "rule.py"))
-        rule = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(rule)
-        return rule.make_state_dict(rule.parse_spec(npz[key]))
+    def load(name: str) -> Golden:
+        return Golden(name)
 
     load.image = image
-    load.weights = weights
+    load.weights = lambda arrays: state_dict(arrays["state_dict_spec"].tolist())
     return load
 
 

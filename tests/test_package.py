@@ -76,6 +76,17 @@ def test_the_method_imports_no_other_folder():
             assert {name.partition(".")[0] for name in names} <= known, path
 
 
+def test_what_the_readme_imports_is_there():
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("from pgt")]
+    assert len(lines) >= 6
+    exec(
+        "\n".join(
+            [*lines, "from pgt.crf import dense_crf_torch, mean_field_torch", "from pgt.losses import SEAMWeights"]
+        ),
+        {},
+    )
+
+
 def test_the_package_and_the_checkout_ask_for_the_same_versions():
     wanted = set((ROOT / "requirements.txt").read_text().splitlines())
     text = (ROOT / "pyproject.toml").read_text()

@@ -32,17 +32,17 @@ def published(golden, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["pgt_densenet_cam", "pgt_resnet50_cam"])
 @pytest.mark.parametrize("image", ["chelsea_141x187", "coffee_101x151"])
-def test_generatepgt_golden(name, image, golden, published):
+@pytest.mark.parametrize("scale", SCALES)
+def test_generatepgt_golden(name, image, scale, golden, published):
     expected, network = golden(name), published(name)
-    for scale in SCALES:
-        _check(network, golden.image(image), scale, expected, f"{image}.s{scale}", "logits", "cam_every10", every=10)
+    _check(network, golden.image(image), scale, expected, f"{image}.s{scale}", "logits", "cam_every10", every=10)
 
 
 @pytest.mark.parametrize("image", ["chelsea_281x375", "coffee_101x151"])
-def test_irn_golden(image, golden, published):
+@pytest.mark.parametrize("scale", SCALES)
+def test_irn_golden(image, scale, golden, published):
     expected, network = golden("irn_resnet50_cam"), published("irn_resnet50_cam")
-    for scale in SCALES:
-        _check(network, golden.image(image), scale, expected, f"{image}.s{scale}", "Net_logits", "CAM", every=1)
+    _check(network, golden.image(image), scale, expected, f"{image}.s{scale}", "Net_logits", "CAM", every=1)
 
 
 def _check(network, image, scale, expected, key, logits_key, cam_key, every):

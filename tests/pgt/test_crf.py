@@ -88,9 +88,10 @@ def test_superpixel_recipe_equals_published(golden, file, name):
     published = golden(file)
     prob = published[f"{name}.sp_prob"][published[f"{name}.slic_labels"]]
     foreground = dense_crf(golden.image(name), np.stack([1 - prob, prob]), CRF_RECIPES["wsod_superpixel"])[1]
-    assert np.abs(foreground - published[f"{name}.crf_fg"]).max() < 1e-4
     png = (foreground * 255).astype(np.uint8).astype(int)
     assert np.abs(png - published[f"{name}.out_png"]).max() <= 1
+    if f"{name}.crf_fg" in published.files:  # large: in ../shared alone
+        assert np.abs(foreground - published[f"{name}.crf_fg"]).max() < 1e-4
 
 
 # mean absolute difference and share of equal labels of pydensecrf and an exact filter
