@@ -36,9 +36,7 @@ def _mask(segmentation: list | Mapping, shape: tuple[int, int]) -> np.ndarray:
     outlines = [np.asarray(points, np.float64) for points in segmentation]
     if any(points.ndim != 1 or points.size % 2 or not (np.abs(points) < _FARTHEST).all() for points in outlines):
         raise ValueError("a polygon is no row of x, y in pixels")
-    outlines = [
-        points for points in outlines if points.size >= 6
-    ]  # fewer enclose nothing; four would be taken for a box
+    outlines = [points for points in outlines if points.size >= 6]  # fewer enclose nothing, four would be a box
     if not outlines:
         return np.zeros(shape, bool)
     return rle_decode(coco.merge(coco.frPyObjects(outlines, *shape)), shape)
