@@ -8,8 +8,8 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from misc.errors import InputError
 from misc.files.download import DownloadError, download
@@ -40,24 +40,24 @@ def is_under_way(root: Path) -> bool:
 def fetch(archives: tuple[Archive, ...], root: Path, quiet: bool = False) -> None:
     """Downloads and unpacks what is not there yet. Raises InputError without network or space, naming what to get."""
     for archive in archives:
-        cache = root / _UNDER_WAY / PurePosixPath(archive.url.partition("?")[0]).stem
-        is_whole = any(file.suffix in (".tar", ".zip") for file in cache.glob("*"))  # and so may be half unpacked
-        if (root / archive.makes).exists() and not is_whole:
+        packed = root / _UNDER_WAY / PurePosixPath(archive.url.partition("?")[0]).name
+        if (root / archive.makes).exists() and not packed.exists():  # while it is there it may be half unpacked
             continue
-        _require_space(root, cache, archive)
+        _require_space(root, packed, archive)
         print(f"{archive.url} ({archive.size / 1e9:.1f} GB) -> {root}", flush=True)
+        url = f"{archive.url}#sha256={archive.sha256}" if archive.sha256 else archive.url
         try:
-            path = download(archive.url, cache, archive.sha256, progress=not quiet)
+            download(url, packed.parent, packed.name, progress=not quiet)
         except DownloadError as e:
             raise InputError(f"{e}; or unpack that file by hand, so that there is {root / archive.makes}") from e
-        _unpack(path, archive, root, quiet)
-        shutil.rmtree(cache)
+        _unpack(packed, archive, root, quiet)
+        packed.unlink()
     shutil.rmtree(root / _UNDER_WAY, ignore_errors=True)
 
 
-def _require_space(root: Path, cache: Path, archive: Archive) -> None:
+def _require_space(root: Path, packed: Path, archive: Archive) -> None:
     folder = next(f for f in (root.resolve(), *root.resolve().parents) if f.is_dir())
-    there = sum(file.stat().st_size for file in cache.glob("*"))
+    there = sum(file.stat().st_size for file in packed.parent.glob(f"{packed.name}*"))
     missing = 2 * archive.size - there - shutil.disk_usage(folder).free  # packed and unpacked
     if missing > 0:
         raise InputError(f"--root {root}: {archive.url} needs {missing / 1e9:.1f} GB more there; choose another disk")
@@ -96,14 +96,7 @@ def _members(path: Path) -> Iterator[tuple[int | None, Iterator]]:
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-            yield len(infos), ((info.filename, info.file_size, _opener(archive.open, info)) for info in infos)
+            yield len(infos), ((info.filename, info.file_size, partial(archive.open, info)) for info in infos)
     else:
         with tarfile.open(path) as archive:
-            yield None, ((m.name, m.size, _opener(archive.extractfile, m)) for m in archive if m.isfile())
-
-
-def _opener(opening, member):
-    def open_member() -> BinaryIO:
-        return opening(member)
-
-    return open_member
+            yield None, ((m.name, m.size, partial(archive.extractfile, m)) for m in archive if m.isfile())

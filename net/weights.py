@@ -91,16 +91,14 @@ def imagenet_file(network: str, progress: bool = True) -> Path:
 
 def _torchvision_file(url: str, progress: bool) -> Path:
     """In torchvision's own cache, so that nobody downloads twice."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    folder, name = Path(torch.hub.get_dir()) / "checkpoints", url.rsplit("/", 1)[1]
+    if not (folder / name).exists():
+        start_of_sum = re.search(r"-([0-9a-f]{8,})\.", name)[1]
         try:
-            with replacing(path) as part:
-                expected = re.search(r"-([0-9a-f]{8,})\.", path.name)[1]
-                torch.hub.download_url_to_file(url, str(part), hash_prefix=expected, progress=progress)
-        except (OSError, RuntimeError) as e:
-            raise InputError(f"{url} cannot be downloaded ({e}). {WAYS}") from e
-    return path
+            download(f"{url}#sha256={start_of_sum}", folder, name, progress)
+        except OSError as e:
+            raise InputError(f"{e}. {WAYS}") from e
+    return folder / name
 
 
 def _packaged_file(known: Package) -> Path:

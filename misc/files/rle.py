@@ -1,34 +1,37 @@
-"""COCO's compressed run-length code of a mask, written and read."""
+"""COCO's run-length code of a mask, written and read."""
+
+from collections.abc import Mapping
 
 import numpy as np
+from pycocotools import mask as coco
 
 
 def rle_encode(mask: np.ndarray) -> dict[str, object]:
     """mask (H,W) bool -> COCO's compressed run-length code: {"size": [H, W], "counts": text}."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], changes, [flat.size]]))
-    counts = [0, *runs.tolist()] if flat[0] else runs.tolist()  # the first run is of background
-    deltas = counts[:3] + [count - before for count, before in zip(counts[3:], counts[1:], strict=False)]
-    return {"size": list(mask.shape), "counts": "".join(map(_to_text, deltas))}
+    code = coco.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": code["size"], "counts": code["counts"].decode()}
 
 
-def _to_text(value: int) -> str:
-    """A signed number, 5 bits per character, low bits first; bit 5 says that more follow, offset 48."""
-    text = ""
-    while True:
-        bits, value = value & 31, value >> 5
-        done = value == (-1 if bits & 16 else 0)
-        text += chr(48 + (bits if done else bits | 32))
-        if done:
-            return text
+def rle_decode(code: Mapping, shape: tuple[int, int]) -> np.ndarray:
+    """The inverse -> mask (H,W) bool; counts may also be numbers: how many pixels are outside, inside, outside, ...
+
+    Raises KeyError, TypeError or ValueError for a damaged code, or one of another shape: pycocotools takes such codes
+    and reads beyond their ends, so this does not leave them to it.
+    """
+    counts = code["counts"]
+    if isinstance(counts, str | bytes):
+        counts = _counts_of(counts.encode("ascii") if isinstance(counts, str) else counts)
+    counts = np.array(counts, np.int64)
+    if list(code["size"]) != list(shape) or (counts < 0).any() or counts.sum() != shape[0] * shape[1]:
+        raise ValueError(f"the run lengths are not those of {shape[1]}x{shape[0]} pixels")
+    return np.repeat(np.arange(counts.size) % 2 > 0, counts).reshape(shape[::-1]).T
 
 
-def decode_counts(text: str) -> list[int]:
-    """The inverse of rle_encode's text: how many pixels are outside, inside, outside, ..."""
+def _counts_of(text: bytes) -> list[int]:
+    """Signed numbers, 5 bits per character, low bits first; bit 5 says that more follow, offset 48."""
     counts: list[int] = []
     value = shift = 0
-    for code in text.encode("ascii"):
+    for code in text:
         bits = code - 48
         value |= (bits & 31) << shift
         shift += 5

@@ -61,7 +61,7 @@ def test_coco(coco, capsys):
     assert run("coco14", coco) == 0
     spec = DATASETS["coco14"]
     told = capsys.readouterr().out.splitlines()
-    assert told[2].split() == ["train", "128", "82783", "362", "128"] and "classes         80" in told
+    assert told[3].split() == ["train", "128", "82783", "362", "128"] and "classes         80" in told
     names = read_names(coco / spec.lists["train"])
     assert names == sorted(path.stem for path in (coco / "train2014").iterdir())
     with Image.open(coco / spec.mask_dir / f"{names[0]}.png") as mask:

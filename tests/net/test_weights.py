@@ -6,7 +6,8 @@ import json
 import pickle
 import shutil
 import threading
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -17,7 +18,10 @@ from safetensors.torch import save_file
 
 import net
 from misc.errors import InputError
+from misc.files import download
+from misc.files.download import sha256_of
 from net import weights
+from net.backbone import Torchvision
 from net.weights import imagenet_file, load, load_backbone, read_checkpoint, require_network, save_checkpoint
 
 NAME = "efficientnet_lite0"
@@ -79,22 +83,29 @@ def test_torchvision_classifier_becomes_a_cam_network(name, tmp_path, monkeypatc
     torch.testing.assert_close(network.classifier.weight[:, :, 0, 0], head.weight)
 
 
-def test_url_is_downloaded_once_and_checked(tmp_path):
-    save_checkpoint(tmp_path / "www" / "cam.pth", net.build(NAME, 2).eval())
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "www")
+@contextmanager
+def served(folder):
+    """Address of a web server on this machine that has the files of folder."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/cam.pth"
     try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_url_is_downloaded_once_and_checked(tmp_path):
+    save_checkpoint(tmp_path / "www" / "cam.pth", net.build(NAME, 2).eval())
+    with served(tmp_path / "www") as host:
+        url = f"{host}/cam.pth"
         network, sha256 = load(None, url, tmp_path / "cache", progress=False)
         assert network.facts.num_classes == 2
         with pytest.raises(InputError, match=r"cam\.pth.*--cam_weights_dir"):
             load(None, url + "#sha256=" + "0" * 64, tmp_path / "cache2", progress=False)
         with pytest.raises(InputError, match="404.*three ways"):
             load(None, url + "x", tmp_path / "cache", progress=False)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert load(None, url + f"#sha256={sha256}", tmp_path / "cache", progress=False)[1] == sha256
 
 
@@ -178,16 +189,28 @@ def test_package_missing_or_tampered_with(tmp_path, monkeypatch):
         imagenet_file(NAME)
 
 
+def test_torchvision_weights_are_downloaded_once_into_its_own_cache(tmp_path, monkeypatch):
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "new.pth")
+    name = f"resnet50-{sha256_of(tmp_path / 'new.pth')[:8]}.pth"
+    (tmp_path / "new.pth").rename(tmp_path / name)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    with served(tmp_path) as url:
+        path = weights._torchvision_file(f"{url}/{name}", progress=False)
+        assert path == tmp_path / "hub" / "checkpoints" / name and read_checkpoint(path).facts.network == "resnet50"
+        (tmp_path / name).rename(tmp_path / "resnet50-01234567.pth")
+        with pytest.raises(InputError, match="SHA-256.*three ways"):
+            weights._torchvision_file(f"{url}/resnet50-01234567.pth", progress=False)
+    assert weights._torchvision_file(f"{url}/{name}", progress=False) == path
+
+
 def test_torchvision_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-
-    def refuse(*args, **kwargs):
-        raise OSError("no route")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(InputError, match=r"resnet50.*cannot be downloaded \(no route\).*three ways"):
+    monkeypatch.setattr(download, "PAUSE", 0)
+    url = "http://127.0.0.1:9/resnet50-11ad3fa6.pth"
+    monkeypatch.setitem(net.BACKBONES, "resnet50", replace(net.BACKBONES["resnet50"], imagenet=Torchvision(url)))
+    with pytest.raises(InputError, match=r"resnet50.*cannot be downloaded \(.*refused.*three ways"):
         load("resnet50", None, tmp_path)
-    assert not any(p.is_file() for p in tmp_path.rglob("*"))
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".lock"]
 
 
 def test_a_backbone_is_taken_from_any_sound_file_of_it(tmp_path):

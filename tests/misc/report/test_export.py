@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pycocotools.coco import COCO
 
 from data.datasets import DATASETS, DatasetSpec
 from misc.errors import InputError
@@ -45,9 +46,6 @@ def filled(mask):
 
 @pytest.mark.parametrize("shapes", ["rle", "polygons"])
 def test_coco_is_read_back_by_pycocotools(labelled, tmp_path, shapes):
-    pytest.importorskip("pycocotools")
-    from pycocotools.coco import COCO
-
     assert export_coco(iter(labelled), VOC, tmp_path, shapes) == len(labelled)
     coco = COCO(str(tmp_path / "instances.json"))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(VOC.class_names)
@@ -65,7 +63,7 @@ def test_coco_is_read_back_by_pycocotools(labelled, tmp_path, shapes):
             assert mask[y].any() and mask[y + h - 1].any() and mask[:, x].any() and mask[:, x + w - 1].any()
 
 
-def test_coco_without_pycocotools(tmp_path):
+def test_coco_json_holds_the_numbers_of_the_data_set(tmp_path):
     label = np.zeros((6, 8), np.uint8)
     label[1:4, 2:7], label[5, 0] = 80, 255
     item = Labelled(tmp_path / "COCO_val2014_000000000042.jpg", label)
