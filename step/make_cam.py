@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -29,15 +28,13 @@ from misc.files.images import at_most, image_size, limit_side, read_image
 from misc.files.store import write_cams, write_png
 from misc.run.device import autocast, batch_size_for, pick_device
 from misc.run.each import Batches, Item, Write, each
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.records import write_record
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
 from pgt.cam import class_power, multi_scale_saliency, present_class_cam
 from step.seg_set import open_all
-
-if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
 
 
 @dataclass(frozen=True)

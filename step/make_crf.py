@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,13 +20,11 @@ from misc.files.images import at_most, read_image
 from misc.files.predictions import read_cams
 from misc.files.store import write_cams
 from misc.run.each import Item, Write, each
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.records import write_record
 from pgt.crf import CRFParams, mean_field, unary_from_cam
 from step.seg_set import open_train
-
-if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
 
 FOLDERS = ("crf_la", "crf_ha")
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.saliency import open_folder
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from pgt.crf import mean_field, unary_from_prob, unary_from_saliency
 from pgt.pamr import refine_saliency
 from pgt.superpixel import threshold_by_mean
 from step.refine import refine_folder, to_uint8
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_sample import Label
 
 

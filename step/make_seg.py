@@ -16,7 +16,6 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from misc.files.images import at_most, find_images, read_image
 from misc.files.labels import write_mask
 from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
+from misc.run.failures import Failures
 from misc.run.flags import Args, Pass, Run, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import write_record
@@ -38,9 +38,6 @@ from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from step.seg_set import open_split
-
-if TYPE_CHECKING:
-    from misc.run.failures import Failures
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 

@@ -28,6 +28,8 @@ from misc.files.predictions import Cams, read_cams
 from misc.files.store import write_cams
 from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.records import write_record
 from misc.train.augment import resize, resize_maps
 from misc.train.stage import require_files, trained_file
@@ -39,8 +41,6 @@ from pgt.crf import dense_crf
 from step.seg_set import open_all
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_voc import SemSeg
 
 SURE = "sem_seg_sure"

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.saliency import open_folder
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from pgt.crf import dense_crf
 from pgt.superpixel import slic, superpixel_mean, threshold_by_mean
 from step.refine import refine_folder
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_slic import Slic
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,11 +14,9 @@ from misc.files.held import Held
 from misc.files.images import at_most, read_gray, read_image
 from misc.files.store import write_png
 from misc.run.each import Item, Write, each
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.records import write_record
-
-if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image (H,W,3) uint8 RGB, map (H,W) uint8 -> label (H,W) uint8
 

@@ -23,6 +23,8 @@ from data.labelled import LabelledImages, digest
 from misc.errors import naming
 from misc.files.images import read_named
 from misc.files.predictions import Cams, read_prediction
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long, resize_maps
 from misc.train.loop import factor_groups
 from misc.train.stage import Stage, require_files, start_of, train
@@ -33,8 +35,6 @@ from pgt.affinity import IGNORE, RADIUS, affinity_labels, affinity_loss, block_m
 from step.seg_set import open_train
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_voc import Aff
 
 SEVERAL_PROCESSES = True

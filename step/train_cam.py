@@ -28,6 +28,8 @@ from misc.files.images import find_images, read_image, read_named
 from misc.files.store import read_json, write_json
 from misc.report.overview import cam_overlay
 from misc.run.distributed import is_main
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.train import augment
 from misc.train.board import open_board
 from misc.train.loop import Group
@@ -40,8 +42,6 @@ from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin
 from pgt.metrics.classification import ClassScores
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_sample import TrainCam
 
 SEVERAL_PROCESSES = True

@@ -23,6 +23,8 @@ from data.labelled import LabelledImages, describe
 from misc.errors import InputError
 from misc.files.images import read_named
 from misc.run.distributed import is_main
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
 from misc.train.loop import Group, Order, factor_groups
 from misc.train.stage import Stage, start_of, train
@@ -36,8 +38,6 @@ from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from step.seg_set import open_train
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_voc import Seam
 
 SEVERAL_PROCESSES = True

@@ -24,6 +24,8 @@ from data.labelled import LabelledImages, digest
 from misc.errors import naming
 from misc.files.images import read_named
 from misc.files.predictions import read_label
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.train.augment import hsv_jitter, random_crop, random_flip, resize
 from misc.train.loop import factor_groups
 from misc.train.stage import Stage, require_files, start_of, train
@@ -34,8 +36,6 @@ from pgt.losses import generalized_cross_entropy
 from step.seg_set import open_train
 
 if TYPE_CHECKING:
-    from misc.run.failures import Failures
-    from misc.run.flags import Args
     from run_voc import Seg
 
 SEVERAL_PROCESSES = True
