@@ -33,21 +33,20 @@ def is_main() -> bool:
 
 @contextmanager
 def together(device: "torch.device") -> Iterator[tuple[Processes, "torch.device"]]:
-    """Yields the processes and this one's device: of several CUDA devices, the one of its local rank.
-
-    NCCL between CUDA devices, Gloo elsewhere.
-    """
+    """Yields the processes and this one's device: where a machine has several, the one of its local rank."""
     import torch
     import torch.distributed as dist
 
-    processes = launched()
-    on_cuda = device.type == "cuda"
-    if on_cuda:
-        device = torch.device("cuda", device.index if processes.count == 1 else processes.local_rank)
-        torch.cuda.set_device(device)
+    from misc.run.device import facts_of
+
+    processes, facts = launched(), facts_of(device)
+    if facts.several:
+        if processes.count > 1:
+            device = torch.device(device.type, processes.local_rank)
+        torch.get_device_module(device).set_device(device)
     if processes.count > 1:
         # the others wait while the first one validates
-        dist.init_process_group("nccl" if on_cuda else "gloo", timeout=timedelta(hours=4))
+        dist.init_process_group(facts.backend, timeout=timedelta(hours=4))
     try:
         yield processes, device
     finally:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from misc.errors import InputError
 from misc.files.store import write_csv
-from misc.run.device import autocast
+from misc.run.device import autocast, facts_of
 from misc.run.distributed import Processes, wait_for_all
 from misc.run.parallel import parallel_map, shows_progress
 from misc.train.checkpoint import forget_states, last_state, save_state
@@ -247,8 +247,8 @@ class _Loop:
         state_steps = self.where.state_steps or min(length.epoch_steps, 2000)
         model = _WithLoss(self.task)
         if self.run.processes.count > 1:
-            cuda = self.run.device.type == "cuda"
-            model = DistributedDataParallel(model, [self.run.device.index] if cuda else None)
+            several = facts_of(self.run.device).several
+            model = DistributedDataParallel(model, [self.run.device.index] if several else None)
         waiting: list[dict[str, Tensor]] = []
         hidden = not shows_progress(self.run.quiet) or self.run.processes.rank > 0
         bar = tqdm(total=length.num_steps, initial=first, desc="train", unit="step", disable=hidden)
@@ -313,12 +313,12 @@ class _Loop:
         parts = range(first, first + self.how.accumulate)
         steps = range(self.step, self.length.num_steps)
         wanted = [places_of(self.length, step, part, self.parts) for step in steps for part in parts]
-        cuda = self.run.device.type == "cuda"
-        workers = self.run.num_workers or (8 if cuda else 1)
+        facts = facts_of(self.run.device)
+        workers = self.run.num_workers or facts.readers
         for _, batch in parallel_map(self.make_batch, wanted, workers, ahead=2 * workers):
             if isinstance(batch, OSError):
                 raise InputError(f"{batch}; mend it or take it away, the same command goes on")
-            tensors = tuple(t.pin_memory() for t in batch) if cuda else batch
+            tensors = tuple(t.pin_memory() for t in batch) if facts.several else batch
             yield tuple(t.to(self.run.device, non_blocking=True) for t in tensors)
 
     def make_batch(self, places: range) -> tuple[Tensor, ...]:
