@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 import net
@@ -85,7 +86,7 @@ class AffTask:
         self.groups = factor_groups(parameter_groups(network))
         self.fill = tuple(255 * value for value in network.facts.mean)
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, index: int, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
         image = read_named(self.images.files[index])
         la, ha = (read_maps(path, image.shape[:2]) for path in self.maps[index])
         image, *maps = augmented(image, la, ha, self.recipe, self.fill, rng)
@@ -116,7 +117,7 @@ def read_maps(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def augmented(
-    image: np.ndarray, la: np.ndarray, ha: np.ndarray, recipe: AffRecipe, fill, rng: np.random.Generator
+    image: np.ndarray, la: np.ndarray, ha: np.ndarray, recipe: AffRecipe, fill: Sequence[float], rng: Generator
 ) -> list[np.ndarray]:
     """image (H,W,3) uint8 and its maps (P+1,H,W) float32 -> the same part of each, crop x crop; maps are 0 beyond the
     image, which makes labels there unsure."""

@@ -10,7 +10,7 @@ Paper   generatePGT (MFNet, ICCV 2021) and IRN (CVPR 2019) for the published rec
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -195,7 +195,7 @@ class Validation:
         return scores
 
     def scores(self, network: Network) -> dict[str, float]:
-        """top1 or map of the validation images; max_box_acc and max_f of their maps, where boxes or masks are given."""
+        """top1 or map; where boxes or masks are given, max_box_acc and max_f of the maps."""
         if self.val is None:
             return {}
         fast = net.for_inference(network)
@@ -217,7 +217,7 @@ class Validation:
                 yield f"cam/{self.shown.names[i]}", cam_overlay(image, (255 * cam).round().astype(np.uint8))
 
 
-def augmented(image: np.ndarray, recipe: TrainCamRecipe, fill, rng: np.random.Generator) -> np.ndarray:
+def augmented(image: np.ndarray, recipe: TrainCamRecipe, fill: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
     crop = recipe.crop_size
     if recipe.augment == "resize":  # generatePGT

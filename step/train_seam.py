@@ -10,6 +10,7 @@ Paper   SEAM (CVPR 2020); HFPL (WACV 2024), whose recipe is the default
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def two_view_loss(
     return seam_loss((*first, first[0]), second, image / 255, label, weights, sizes=sizes)
 
 
-def augmented(image: np.ndarray, recipe: SeamRecipe, fill, rng: np.random.Generator) -> np.ndarray:
+def augmented(image: np.ndarray, recipe: SeamRecipe, fill: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
     image = random_resize_long(image, *recipe.long_side, rng)
     image = random_flip([image], rng)[0]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -92,7 +93,7 @@ class SegTask:
         self.groups = factor_groups(parameter_groups(network), recipe.head_factor)
         self.fill = tuple(255 * value for value in network.facts.mean)
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, index: int, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
         image = read_named(self.images.files[index])
         label = read_pseudo_label(self.labels[index], image.shape[:2], self.spec)
         return tuple(augmented(image, label, self.recipe, self.fill, self.spec.ignore, rng))
@@ -117,7 +118,7 @@ def read_pseudo_label(path: Path, size: tuple[int, int], spec: DatasetSpec) -> n
 
 
 def augmented(
-    image: np.ndarray, label: np.ndarray, recipe: SegRecipe, fill, ignore: int, rng: np.random.Generator
+    image: np.ndarray, label: np.ndarray, recipe: SegRecipe, fill: Sequence[float], ignore: int, rng: Generator
 ) -> list[np.ndarray]:
     """image (H,W,3) uint8 and its label (H,W) uint8 -> the same part of both, crop x crop."""
     if recipe.hsv_jitter:
