@@ -1,10 +1,10 @@
 """python -m benchmarks.crf [--size 300 400] [--repeats 9] [--images FOLDER] [--memory]
 
-Run it from the root of the repository. pgt/crf/ against pydensecrf2 (pip install pydensecrf2 cython; it needs a
-compiler) in one process and one thread: A B A B, medians of the times and of the ratios of each turn, and how far the
-marginals are apart. "new size" also builds the position lattice, which data sets of few sizes find in the cache. The
-torch column is the same lattice in torch operations. --memory adds the peak on 4000x3000 with 2 labels. The last
-lines time a new process's first calls: with nothing compiled before, and with the kernels in numba's cache.
+Run it from the root of the repository. pgt/crf/ against pydensecrf2 (benchmarks/requirements.txt) in one process and
+one thread: A B A B, medians of the times and of the ratios of each turn, and how far the marginals are apart. "new
+size" also builds the position lattice, which data sets of few sizes find in the cache. The torch column is the same
+lattice in torch operations. --memory adds the peak on 4000x3000 with 2 labels. The last lines time a new process's
+first calls: with nothing compiled before, and with the kernels in numba's cache.
 """
 
 import argparse
@@ -16,9 +16,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from skimage import data
 
-from pgt.crf import CRF_RECIPES, CRFParams, mean_field, unary_from_prob
+from benchmarks.peers import peer
+from misc.run.evaluation import exit_status
+from pgt.crf import CRF_RECIPES, CRFParams, mean_field, mean_field_torch, unary_from_prob
 from pgt.crf.sweeps import position_lattice
 
 CASES = [  # labels, iterations
@@ -58,10 +62,7 @@ print(status("VmHWM") - before)
 
 def pydensecrf_mean_field(image: np.ndarray, unary: np.ndarray, params: CRFParams) -> np.ndarray:
     """The peer; a recipe with the features in the order x, y, r, g, b."""
-    try:
-        import pydensecrf.densecrf as densecrf
-    except ImportError:
-        sys.exit("pydensecrf is not here: pip install pydensecrf2 cython (it needs a C++ compiler)")
+    densecrf = peer("pydensecrf.densecrf", "pydensecrf2")
     labels, height, width = unary.shape
     crf = densecrf.DenseCRF2D(width, height, labels)
     crf.setUnaryEnergy(unary.reshape(labels, -1))
@@ -78,22 +79,16 @@ def new_size(image: np.ndarray, unary: np.ndarray, params: CRFParams) -> np.ndar
 
 
 def torch_mean_field(image: np.ndarray, unary: np.ndarray, params: CRFParams) -> np.ndarray:
-    import torch
-
-    from pgt.crf import mean_field_torch
-
     torch.set_num_threads(1)
     batch = torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(unary)[None]
     return mean_field_torch(*batch, params)[0].numpy()
 
 
-def pictures(folder: Path | None, size: list[int]) -> list[np.ndarray]:
+def photographs(folder: Path | None, size: list[int]) -> list[np.ndarray]:
     """Four photographs of one size, of a folder or of scikit-image."""
     if folder:
         found = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))[:4]]
     else:
-        from skimage import data
-
         found = [Image.fromarray(picture()) for picture in (data.coffee, data.chelsea, data.astronaut, data.rocket)]
     return [np.array(picture.resize(size[::-1], Image.Resampling.LANCZOS)) for picture in found]
 
@@ -105,9 +100,9 @@ def soft_unary(labels: int, height: int, width: int, seed: int) -> np.ndarray:
     return unary_from_prob(np.stack([np.asarray(plane) for plane in planes]))
 
 
-def compare(labels: int, num_iter: int, images: list[np.ndarray], repeats: int, torch_too: bool) -> str:
+def compare(labels: int, num_iter: int, images: list[np.ndarray], repeats: int) -> str:
     params = CRFParams(num_iter=num_iter)
-    ways = [pydensecrf_mean_field, mean_field, new_size] + [torch_mean_field] * torch_too
+    ways = [pydensecrf_mean_field, mean_field, new_size, torch_mean_field]
     seconds = {way: [] for way in ways}
     apart, changed = [], []
     for turn in range(repeats + 1):
@@ -142,18 +137,12 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="a folder of .jpg pictures instead of scikit-image's")
     parser.add_argument("--memory", action="store_true", help="measure the peak on 4000x3000 (Linux)")
     args = parser.parse_args()
-    try:
-        import torch  # noqa: F401
-
-        torch_too = True
-    except ImportError:
-        torch_too = False
-    images = pictures(args.images, args.size)
+    peer("pydensecrf.densecrf", "pydensecrf2")
+    images = photographs(args.images, args.size)
     print(f"{args.size[0]}x{args.size[1]}, {CRF_RECIPES['wsss_cam']}")
-    torch_column = "     torch ratio" * torch_too
-    print(f"labels  iter  pydensecrf    pgt.crf ratio  new size ratio{torch_column}   mean |d| labels changed")
+    print("labels  iter  pydensecrf    pgt.crf ratio  new size ratio     torch ratio   mean |d| labels changed")
     for labels, num_iter in CASES:
-        print(compare(labels, num_iter, images, args.repeats, torch_too), flush=True)
+        print(compare(labels, num_iter, images, args.repeats), flush=True)
     if args.memory:
         for noise in (0, 20):
             peak = in_new_process(PEAK.format(noise=noise))
@@ -164,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

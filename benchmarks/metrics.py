@@ -1,8 +1,9 @@
-"""OMP_NUM_THREADS=1 python benchmarks/metrics.py --mask_dir ECSSD/masks --pred_dir result/cam
+"""python -m benchmarks.metrics [--mask_dir ECSSD/masks] [--pred_dir result/cam] [--limit N] [--repeat 3]
 
-Saliency metrics against PySODMetrics (pip install pysodmetrics), on predictions and masks paired by file
-stem. Each image is scored by both in turn, on one thread, from arrays in memory; the least of --repeat
-rounds counts. Without saliency maps at hand, the photographs, read as grey, can serve as predictions.
+Run it from the root of the repository, with OMP_NUM_THREADS=1. Saliency metrics (pgt/metrics/saliency.py) against
+PySODMetrics (benchmarks/requirements.txt), on predictions and masks of one stem; without flags what run_sample.py made
+of the sample photographs. Each image is scored by both in turn, on one thread, from arrays in memory; the least of
+--repeat rounds counts.
 """
 
 from __future__ import annotations
@@ -16,27 +17,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.peers import maps, masks, peer, same_names
+from misc.files.images import read_gray
+from misc.run.evaluation import exit_status
 from pgt.metrics.saliency import SaliencyMetrics
 
 
 class Peer:
     """PySODMetrics' five classes behind our interface."""
 
-    def __init__(self):
-        try:
-            import py_sod_metrics as peer
-        except ImportError as error:
-            sys.exit(f"PySODMetrics is needed for comparison: pip install pysodmetrics ({error})")
+    def __init__(self) -> None:
+        sod = peer("py_sod_metrics", "pysodmetrics")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Fmeasure announces its successor, which computes the same, not faster
-            self.parts = (
-                peer.MAE(),
-                peer.Fmeasure(),
-                peer.WeightedFmeasure(),
-                peer.Smeasure(),
-                peer.Emeasure(),
-            )
+            self.parts = sod.MAE(), sod.Fmeasure(), sod.WeightedFmeasure(), sod.Smeasure(), sod.Emeasure()
 
     def step(self, pred: np.ndarray, gt: np.ndarray) -> None:
         for part in self.parts:
@@ -56,17 +50,13 @@ class Peer:
         }
 
 
-def read_pairs(pred_dir: Path, mask_dir: Path, limit: int | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Grey uint8 prediction and mask per file of mask_dir; a prediction of another size is resized."""
-    preds = {path.stem: path for path in sorted(pred_dir.iterdir())}
-    pairs = []
-    for path in sorted(mask_dir.iterdir())[:limit]:
-        if path.stem not in preds:
-            sys.exit(f"{pred_dir} has no prediction for {path.name}")
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        pred = cv2.imread(str(preds[path.stem]), cv2.IMREAD_GRAYSCALE)
-        pairs.append((cv2.resize(pred, mask.shape[::-1]), mask))
-    return pairs
+def read_pairs(args: argparse.Namespace) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Grey uint8 prediction and mask of each mask; a prediction of another size is resized."""
+    files = dict(list(masks(args.mask_dir, "--mask_dir").items())[: args.limit])
+    preds = maps(args.pred_dir, "--pred_dir")
+    same_names(files, preds, f"--pred_dir {args.pred_dir}")
+    pairs = [(read_gray(preds[stem]), read_gray(path)) for stem, path in files.items()]
+    return [(cv2.resize(pred, mask.shape[::-1]), mask) for pred, mask in pairs]
 
 
 def measure(pairs: list[tuple[np.ndarray, np.ndarray]], repeat: int) -> np.ndarray:
@@ -87,15 +77,16 @@ def measure(pairs: list[tuple[np.ndarray, np.ndarray]], repeat: int) -> np.ndarr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mask_dir", type=Path, required=True, help="folder of masks")
-    parser.add_argument("--pred_dir", type=Path, required=True, help="folder of predictions with the same stems")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mask_dir", type=Path, help="folder of masks; none: those of the sample")
+    parser.add_argument("--pred_dir", type=Path, default=Path("result/cam"), help="predictions with the same stems")
     parser.add_argument("--limit", type=int, help="number of images (default: all)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
     args = parser.parse_args()
     cv2.setNumThreads(1)
 
-    pairs = read_pairs(args.pred_dir, args.mask_dir, args.limit)
+    Peer()
+    pairs = read_pairs(args)
     start = time.perf_counter()
     SaliencyMetrics().step(*pairs[0])
     print(f"first call {time.perf_counter() - start:.2f} s (compiles once per machine, then reads the cache)\n")
@@ -108,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

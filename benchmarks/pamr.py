@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def first_call(cache_dir: str) -> tuple[float, float]:
     return float(imported), float(called)
 
 
-def seconds(function) -> float:
+def seconds(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started

@@ -1,7 +1,8 @@
-"""run_slic, a whole image at a time, against the published way, in one process and one thread, in turn.
+"""python -m benchmarks.run_slic [--img_root ECSSD/images --prob_root result/cam] [--limit 20]
 
-    python -m pip install pydensecrf2
-    OMP_NUM_THREADS=1 python -m benchmarks.run_slic --img_root FOLDER --prob_root result/cam --limit 20
+Run it from the root of the repository, with OMP_NUM_THREADS=1. run_slic, a whole image at a time, against the published
+way with pydensecrf2 (benchmarks/requirements.txt), in one process and one thread, in turn; without flags what
+run_sample.py made of the sample photographs.
 
 Published: scikit-image's SLIC on doubly converted Lab, superpixels numbered and averaged in Python loops, pydensecrf.
 Ours: from reading the files to the PNG on disk, with scikit-image's superpixels, with our own, and as run_slic.py does.
@@ -9,9 +10,11 @@ Ours: from reading the files to the PNG on disk, with scikit-image's superpixels
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,23 +25,30 @@ from skimage import segmentation
 
 import run_slic
 import step.make_slic
+from benchmarks.peers import maps, peer, pictures, same_names
 from benchmarks.superpixel import skimage_slic
-from data.saliency import open_folder
-from misc.files.images import read_image
+from misc.files.held import Held
+from misc.files.images import read_gray, read_image
+from misc.files.store import fingerprint, write_png
+from misc.run.evaluation import exit_status
 from pgt.superpixel import slic
-from step.make_slic import make_slic
-from step.refine import Pair, refine_one
+from step.refine import at_size
 
 PUBLISHED = run_slic.TABLE.resolve({"slic_recipe": "published"}).slic
 
 
-def published(pair: Pair) -> None:
-    import pydensecrf.densecrf as dcrf
-    from pydensecrf.utils import create_pairwise_bilateral, unary_from_softmax
+@dataclass(frozen=True)
+class Files:
+    image: Path
+    cam: Path
+    out: Path
 
-    image = read_image(pair.image)
+
+def published(files: Files) -> None:
+    dcrf, utils = peer("pydensecrf.densecrf", "pydensecrf2"), peer("pydensecrf.utils", "pydensecrf2")
+    image = read_image(files.image)
     height, width = image.shape[:2]
-    p = np.array(Image.open(pair.cam).resize((width, height)))
+    p = np.array(Image.open(files.cam).resize((width, height)))
     mean = p.mean()
     p[p > 1.2 * mean], p[p < 0.7 * mean] = 255, 0
     p = p / 255
@@ -54,37 +64,45 @@ def published(pair: Pair) -> None:
         averaged[labels == i] = means[i]
     p = averaged
     crf = dcrf.DenseCRF2D(width, height, 2)
-    crf.setUnaryEnergy(unary_from_softmax(np.stack([1 - p, p])))
-    features = create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=image, chdim=2)
+    crf.setUnaryEnergy(utils.unary_from_softmax(np.stack([1 - p, p])))
+    features = utils.create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=image, chdim=2)
     crf.addPairwiseGaussian(sxy=(3, 3), compat=3)
     crf.addPairwiseEnergy(features, compat=10)
     label = np.array(crf.inference(5))[1].reshape(height, width)
-    Image.fromarray((label * 255).astype(np.uint8)).save(pair.out, "png")
+    Image.fromarray((label * 255).astype(np.uint8)).save(files.out, "png")
 
 
-def ours(pair: Pair, params: SlicParams, superpixels: Callable = slic) -> None:
+def ours(files: Files, params: run_slic.Slic, superpixels: Callable[..., np.ndarray] = slic) -> None:
     step.make_slic.slic = superpixels
-    refine_one(pair, make_slic, params, 10_000, overwrite=True)
+    data = [Held(files.image), Held(files.cam)]
+    made_from = fingerprint(*(file.getvalue() for file in data), asdict(params))
+    image = read_image(data[0])
+    label = step.make_slic.make_slic(image, at_size(read_gray(data[1]), image.shape[:2]), params)
+    write_png(files.out, label, made_from)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--img_root", type=Path, required=True)
-    parser.add_argument("--prob_root", type=Path, required=True)
+    parser.add_argument("--img_root", type=Path, help="pictures; none: the sample photographs")
+    parser.add_argument("--prob_root", type=Path, default=Path("result/cam"), help="their maps")
     parser.add_argument("--limit", type=int, default=20)
     args = parser.parse_args()
+    peer("pydensecrf.densecrf", "pydensecrf2")
     ways = {
         "published": published,
         "ours, scikit-image's superpixels": partial(ours, params=PUBLISHED, superpixels=skimage_slic),
         "ours, same labels": partial(ours, params=PUBLISHED),
         "ours, default": partial(ours, params=run_slic.Slic()),
     }
+    cams = maps(args.prob_root, "--prob_root")
+    images = dict(list(pictures(args.img_root, "--img_root").items())[: args.limit + 1])
+    same_names(images, cams, f"--prob_root {args.prob_root}")
     times: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:
-        for i, (stem, path) in enumerate(open_folder(args.img_root, args.limit + 1, "--img_root").images.items()):
+        for i, (stem, path) in enumerate(images.items()):
             for name, way in ways.items():
                 started = time.perf_counter()
-                way(Pair(path, args.prob_root / f"{stem}.png", Path(folder) / "out.png"))
+                way(Files(path, cams[stem], Path(folder) / "out.png"))
                 if i:  # the first image compiles
                     times[name].append(time.perf_counter() - started)
     for name, seconds in times.items():
@@ -93,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

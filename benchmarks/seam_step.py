@@ -3,7 +3,7 @@
 Run it from the root of the repository. A training step of SEAM with HFPL's losses (forward, loss, backward) as
 step/train_seam.py makes it, against the straightforward one: the same network in PyTorch's default memory format, every
 batch norm on its own, maps of all classes at the size of the image, FSL over all pairs of pixels. Random pixels, two or
-three of 20 classes an image.
+three of 20 classes per image.
 
 Steps in turn in one process, medians of the times, of images/s and of the ratios of each turn. On a machine that others
 use, --clock process (processor time; with --threads 1) is steadier than the time on the wall.
@@ -73,7 +73,7 @@ def make_network(name: str) -> net.SEAMNet:
     return network.train()
 
 
-def make_batch(args) -> tuple[Tensor, Tensor]:
+def make_batch(args: argparse.Namespace) -> tuple[Tensor, Tensor]:
     image = torch.randint(0, 256, (args.batch, args.side, args.side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     label = torch.zeros(args.batch, 20)
     for i in range(args.batch):
@@ -81,7 +81,7 @@ def make_batch(args) -> tuple[Tensor, Tensor]:
     return image, label
 
 
-def forms(args) -> dict:
+def forms(args: argparse.Namespace) -> dict:
     """name -> (network, loss of it)."""
     plain = make_network(args.network)
     ours = copy.deepcopy(plain).to(memory_format=torch.channels_last)

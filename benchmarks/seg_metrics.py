@@ -1,8 +1,9 @@
-"""OMP_NUM_THREADS=1 python benchmarks/seg_metrics.py --mask_dir VOC2012/SegmentationClass
+"""python -m benchmarks.seg_metrics --mask_dir VOC2012/SegmentationClass [--limit 20] [--repeat 5]
 
-Segmentation metrics against the plain way, from arrays in memory, on one thread, one after the other image by image:
-the sweep of 60 background thresholds against the same at one threshold and against 60 arg-maxes; contour F against
-dilating every class in turn. Predictions are the masks, moved by a few pixels; as CAMs, their classes blurred.
+Run it from the root of the repository, with OMP_NUM_THREADS=1. Segmentation metrics
+(pgt/metrics/segmentation.py) against the plain way, from arrays in memory, on one thread, in turn on each image: the
+sweep of 60 background thresholds against the same at one threshold and against 60 arg-maxes; contour F against dilating
+every class in turn. Predictions are the masks, moved by a few pixels; as CAMs, their classes blurred.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 from PIL import Image
 from skimage.morphology import disk
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.peers import masks
 from data.datasets import DATASETS
+from misc.run.evaluation import exit_status
 from pgt.metrics.segmentation import BOUND_TH, THRESHOLDS, Confusion, ContourF, ThresholdSweep
 
 C = DATASETS["voc12"].num_classes
@@ -39,18 +41,18 @@ def cams(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def sweep(keys, scores, gt, thresholds=THRESHOLDS) -> np.ndarray:
     counted = ThresholdSweep(C, thresholds=thresholds)
     counted.step(keys, scores, gt)
-    return counted._matrices()
+    return counted.get_results()["miou"]
 
 
 def plain_sweep(keys, scores, gt, thresholds=THRESHOLDS) -> np.ndarray:
-    """One arg-max and one confusion matrix a threshold."""
+    """One arg-max and one confusion matrix per threshold."""
     out = []
     for threshold in thresholds:
         tensor = np.zeros((C, *gt.shape), np.float32)
         tensor[keys], tensor[0] = scores, threshold
         confusion = Confusion(C)
         confusion.step(tensor.argmax(0).astype(np.uint8), gt)
-        out.append(confusion.matrix)
+        out.append(confusion.get_results()["miou"])
     return np.array(out)
 
 
@@ -83,7 +85,7 @@ def timed(work: Callable, *args) -> tuple[float, np.ndarray]:
 
 
 def compare(title: str, ways: dict[str, Callable], inputs: list[tuple], repeat: int, equal: bool = True) -> None:
-    """Milliseconds an image of each way, run in turn, and medians of ratios to the first."""
+    """Milliseconds per image of each way, run in turn, and medians of ratios to the first."""
     for work in ways.values():
         work(*inputs[0])  # compiled, or read from the cache
     rows = []
@@ -102,15 +104,16 @@ def compare(title: str, ways: dict[str, Callable], inputs: list[tuple], repeat: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mask_dir", type=Path, required=True, help="VOC masks (palette PNG)")
     parser.add_argument("--limit", type=int, default=20, help="number of masks")
     parser.add_argument("--repeat", type=int, default=5, help="rounds; the least counts")
     args = parser.parse_args()
     cv2.setNumThreads(1)
 
-    masks = [np.asarray(Image.open(path)) for path in sorted(args.mask_dir.iterdir())[: args.limit]]
-    pairs = [(moved(mask), mask) for mask in masks]
+    files = list(masks(args.mask_dir, "--mask_dir").values())[: args.limit]
+    labels = [np.asarray(Image.open(path)) for path in files]
+    pairs = [(moved(label), label) for label in labels]
     maps = [(*cams(pred), gt) for pred, gt in pairs]
     once = {"1 threshold": lambda *a: sweep(*a, thresholds=[0.25]), "60 thresholds": sweep}
     compare("sweep of CAMs, and the same at one threshold", once, maps, args.repeat, equal=False)
@@ -127,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

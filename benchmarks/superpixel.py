@@ -1,25 +1,30 @@
-"""python -m benchmarks.superpixel --images DIR --masks DIR [--limit 40] [--segments 200] [--repeats 3]
+"""python -m benchmarks.superpixel [--images ECSSD/images --masks ECSSD/masks] [--limit 40] [--repeats 3]
 
-Run it from the root of the repository. Pictures DIR/<id>.jpg and their masks DIR/<id>.png, such as ECSSD. The numba
-SLIC of pgt/superpixel.py, in its three colour modes, against scikit-image's and, where opencv-contrib-python is
-there (pip install opencv-contrib-python-headless), OpenCV's SLIC, SLICO and MSLIC; one thread, in turn on each
-picture. Columns: median milliseconds per picture, median of scikit-image's time over it (same colour mode; "rgb" for
-OpenCV), number of superpixels, boundary recall (share of mask edge pixels with a superpixel edge within 2 pixels,
-higher is better), undersegmentation error (Neubert & Protzel 2012: area by which superpixels bleed over the mask, as
-a share of the picture, lower is better), and achievable accuracy (every superpixel takes its majority label).
-MSLIC splits where colours vary and leaves many more superpixels: compare its quality with care.
+Run it from the root of the repository, with OMP_NUM_THREADS=1. Pictures and masks of one stem, without flags the sample
+photographs. The numba SLIC of pgt/superpixel.py, in its three colour modes, against scikit-image's and, in an
+environment that has opencv-contrib-python-headless instead of opencv-python-headless, OpenCV's SLIC, SLICO and MSLIC;
+one thread, in turn on each picture.
+
+Columns: median milliseconds per picture, median of scikit-image's time over it (same colour mode; "rgb" for OpenCV),
+number of superpixels, boundary recall (share of mask edge pixels with a superpixel edge within 2 pixels, higher is
+better), undersegmentation error (Neubert & Protzel 2012: area by which superpixels bleed over the mask, as a share of
+the picture, lower is better), and achievable accuracy (every superpixel takes its majority label). MSLIC splits where
+colours vary and leaves many more superpixels: compare its quality with care.
 """
 
 import argparse
+import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from skimage import segmentation
 
+from benchmarks.peers import masks, pictures, same_names
+from misc.files.images import read_gray, read_image
+from misc.run.evaluation import exit_status
 from pgt.superpixel import ITERATIONS, LAB_MODES, slic
 
 REACH = 2  # pixels between an edge of the mask and one of the superpixels
@@ -77,29 +82,29 @@ def engines(segments: int) -> dict[str, tuple[str, partial]]:
                 partial(opencv_slic, segments=segments, algorithm=algorithm),
             )
     else:
-        print("without OpenCV's SLIC: pip install opencv-contrib-python-headless")
+        print("without OpenCV's SLIC, which opencv-contrib-python-headless has")
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of <id>.jpg")
-    parser.add_argument("--masks", type=Path, required=True, help="folder of <id>.png")
+    parser.add_argument("--images", type=Path, help="pictures; none: the sample photographs")
+    parser.add_argument("--masks", type=Path, help="their masks; none: those of the sample")
     parser.add_argument("--limit", type=int, default=40, help="how many pictures, spread over the folder")
     parser.add_argument("--segments", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    paths = sorted(args.images.glob("*.jpg"))
-    paths = paths[:: max(1, len(paths) // args.limit)][: args.limit]
+    files, mask_of = pictures(args.images, "--images"), masks(args.masks, "--masks")
+    files = dict(list(files.items())[:: max(1, len(files) // args.limit)][: args.limit])
+    same_names(files, mask_of, f"--masks {args.masks}")
     ways = engines(args.segments)
     for _, way in ways.values():
         way(np.zeros((40, 40, 3), np.uint8))  # compile
     seconds = {name: [] for name in ways}
     scores = {name: [] for name in ways}
-    for path in paths:
-        image = np.array(Image.open(path).convert("RGB"))
-        mask = (np.asarray(Image.open(args.masks / f"{path.stem}.png").convert("L")) > 127).astype(np.int64)
+    for stem, path in files.items():
+        image, mask = read_image(path), (read_gray(mask_of[stem]) > 127).astype(np.int64)
         for turn in range(args.repeats):
             for name, (_, way) in ways.items():
                 started = time.perf_counter()
@@ -107,7 +112,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - started)
                 if not turn:
                     scores[name].append(quality(labels, mask))
-    print(f"{len(paths)} pictures, {args.segments} segments")
+    print(f"{len(files)} pictures, {args.segments} segments")
     print("engine                     ms  ratio  number  recall      UE    ASA")
     for name, (peer, _) in ways.items():
         number, recall, error, accuracy = np.mean(scores[name], axis=0)
@@ -117,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -34,7 +34,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cam_network", default="efficientnet_lite0")
     parser.add_argument("--crop", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=3, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=3, help="steps per turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
@@ -48,14 +48,14 @@ def write_images(folder: Path) -> list[Path]:
     return files
 
 
-def make_batch(files: list[Path], step: int, args) -> torch.Tensor:
+def make_batch(files: list[Path], step: int, args: argparse.Namespace) -> torch.Tensor:
     recipe = TrainCam(crop_size=args.crop)
     rngs = [np.random.default_rng((step, i)) for i in range(args.batch)]
     images = [augmented(read_image(files[i % len(files)]), recipe, (127,) * 3, rng) for i, rng in enumerate(rngs)]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def train_step(network, optimizer, img: torch.Tensor) -> None:
+def train_step(network: net.Network, optimizer: torch.optim.Optimizer, img: torch.Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     with autocast(img.device):
         logits = network.cam(img)[0]
