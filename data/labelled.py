@@ -61,6 +61,12 @@ class LabelledImages:
         """(K,) int64: images of each class."""
         return self.labels.sum(axis=0, dtype=np.int64)
 
+    def take(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
+        """The images at these indices, in their order."""
+        indices = np.asarray(indices, np.int64)
+        files, names = (tuple(values[i] for i in indices) for values in (self.files, self.names))
+        return LabelledImages(files, self.labels[indices], self.class_names, names)
+
 
 def merge(a: LabelledImages, b: LabelledImages) -> LabelledImages:
     """The images of both; one of both, once and with the labels of both. Raises ValueError where classes differ."""

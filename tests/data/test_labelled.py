@@ -222,20 +222,15 @@ def test_voc_layout_with_classes_of_its_own(tmp_path, picture):
 # ---- LabelledImages
 
 
-def test_merge(folders, tmp_path, picture):
+def test_take_and_merge(folders, tmp_path, picture):
     data = open_labelled(folders)
-
-    def some(*indices):
-        files, names = (tuple(values[i] for i in indices) for values in (data.files, data.names))
-        return LabelledImages(files, data.labels[list(indices)], data.class_names, names)
-
-    part = some(3, 4)
-    assert part.names == ("dog/a", "dog/c") and part.counts.tolist() == [0, 0, 2]
-    assert rows(merge(part, some(0, 3))) == rows(some(0, 3, 4))
+    part = data.take(np.flatnonzero(data.labels[:, 2]))
+    assert part.names == ("dog/a", "dog/c") and part.files == data.files[3:] and part.counts.tolist() == [0, 0, 2]
+    assert rows(merge(part, data.take([0, 3]))) == rows(data.take([0, 3, 4]))
     assert rows(merge(part, data)) == rows(merge(data, part)) == rows(data)
     other = picture(tmp_path / "other" / "dog" / "a.jpg")
     (tmp_path / "other" / "class_names.txt").write_text("cat\ncoffee cup\ndog")
-    merged = merge(some(3), open_labelled(tmp_path / "other"))
+    merged = merge(data.take([3]), open_labelled(tmp_path / "other"))
     assert merged.files == (other, data.files[3]) and len(set(merged.names)) == 2
     twice = LabelledImages(data.files[:1], np.array([[0, 1, 0]], np.uint8), data.class_names)
     assert merge(data, twice).labels[0].tolist() == [1, 1, 0] and data.labels[0].tolist() == [1, 0, 0]

@@ -257,7 +257,7 @@ def _assert_close(got, want):
 
 
 def test_a_whitened_pcm_tells_pixels_apart(photographs):
-    """Over all pixels that it is made of the mean cosine is 0; within one picture, whose pixels are alike, it is more."""
+    """Over all its pixels the mean cosine is 0; within one picture, whose pixels are alike, it is more."""
     network = small().eval()
     pictures = (torch.from_numpy(np.array(p)).permute(2, 0, 1)[None] for p in (photographs.cat, photographs.coffee))
     images = torch.cat([interpolate(picture.float(), (96, 128)) for picture in pictures])
