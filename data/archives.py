@@ -82,12 +82,12 @@ def _unpack(path: Path, archive: Archive, root: Path, quiet: bool) -> None:
 
 def _below(name: str, archive: Archive) -> str | None:
     """Where a member goes, None where it is not wanted."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    inside = PurePosixPath(archive.inside).parts
-    below = "/".join(parts[len(inside) :])
-    wanted = below and parts[: len(inside)] == inside and below.startswith(archive.only) and "__MACOSX" not in parts
+    parts, inside = PurePosixPath(name.replace("\\", "/")).parts, PurePosixPath(archive.inside).parts
     outside = ".." in parts or any(part.endswith(":") or part == "/" for part in parts)
-    return below if wanted and not outside else None
+    if outside or "__MACOSX" in parts or parts[: len(inside)] != inside:
+        return None
+    below = "/".join(parts[len(inside) :])
+    return below if below.startswith(archive.only) else None
 
 
 @contextmanager

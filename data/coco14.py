@@ -1,15 +1,20 @@
-"""COCO 2014, and any set with an instances json: images, categories and annotations."""
+"""COCO 2014, and any set with an instances json: images, categories and annotations, and label maps of these."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco
 
 from data.archives import Archive
 from data.datasets import DATASETS
 from misc.errors import InputError
+from misc.files.rle import rle_decode
 
 SPEC = DATASETS["coco14"]
 SIZES = {"train": 82783, "val": 40504}
@@ -45,9 +50,8 @@ VOC_NAMES = {
     "couch": "sofa",
     "tv": "tvmonitor",
 }
-
-
 _IMAGE_KEYS = ("file_name", "height", "width")
+_FARTHEST = 1e5  # pixels from the origin: what lies beyond is no coordinate of a polygon
 
 
 @dataclass(frozen=True)
@@ -107,3 +111,33 @@ def label_of_category(instances: Instances) -> dict[int, int]:
     if len(numbers) >= SPEC.ignore:
         raise InputError(f"{instances.path}: {len(numbers)} categories are more than a mask of 8 bits can hold")
     return {number: label for label, number in enumerate(numbers, 1)}
+
+
+def draw_label(
+    annotations: Sequence[Mapping], shape: tuple[int, int], labels: Mapping[int, int], ignore: int = 255
+) -> np.ndarray:
+    """-> (H,W) uint8: 0, and each annotation's labels[category_id], or ignore where it is a crowd, in their order: what
+    comes later covers what was there. Raises OSError, with the reason, for an annotation that is damaged.
+    """
+    label = np.zeros(shape, np.uint8, order="F")  # as COCO counts pixels
+    for annotation in annotations:
+        value = ignore if annotation.get("iscrowd") else labels[annotation["category_id"]]
+        try:
+            np.copyto(label, value, where=_mask(annotation["segmentation"], shape))
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError) as e:
+            reason = f"{type(e).__name__}: {e}"
+            raise OSError(f"annotation {annotation.get('id')} has no usable segmentation ({reason})") from e
+    return np.ascontiguousarray(label)
+
+
+def _mask(segmentation: list | Mapping, shape: tuple[int, int]) -> np.ndarray:
+    """-> (H,W) bool of the polygons [x, y, x, y, ...] together, or of a run-length code."""
+    if not isinstance(segmentation, list):
+        return rle_decode(segmentation, shape)
+    outlines = [np.asarray(points, np.float64) for points in segmentation]
+    if any(points.ndim != 1 or points.size % 2 or not (np.abs(points) < _FARTHEST).all() for points in outlines):
+        raise ValueError("a polygon is no row of x, y in pixels")
+    outlines = [points for points in outlines if points.size >= 6]  # fewer enclose nothing, four would be a box
+    if not outlines:
+        return np.zeros(shape, bool)
+    return rle_decode(coco.merge(coco.frPyObjects(outlines, *shape)), shape)

@@ -67,8 +67,8 @@ _COCO_NAMES = _names(
     "mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, "
     "teddy bear, hair drier, toothbrush"
 )
-# of 1..90, what COCO's annotation files leave out
-_COCO_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+_COCO_IDS = tuple(sorted({*range(1, 91)} - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}))
+_MASKS = "SegmentationClass"
 
 
 def _lists(*splits: str) -> dict[str, str]:
@@ -79,18 +79,13 @@ def _lists(*splits: str) -> dict[str, str]:
 DATASETS = {
     spec.name: spec
     for spec in (
-        DatasetSpec(
-            "voc12",
-            _VOC_NAMES,
-            mask_dir="SegmentationClass",
-            lists=_lists("train", "train_aug", "val", "trainval"),
-        ),
+        DatasetSpec("voc12", _VOC_NAMES, mask_dir=_MASKS, lists=_lists("train", "train_aug", "val", "trainval")),
         DatasetSpec(
             "coco14",
             _COCO_NAMES,
-            mask_dir="SegmentationClass",
+            mask_dir=_MASKS,
             lists=_lists("train", "val"),
-            category_ids=tuple(i for i in range(1, 91) if i not in _COCO_UNUSED),
+            category_ids=_COCO_IDS,
             ids_in_names=True,
         ),
         DatasetSpec("saliency", ("salient object",)),
@@ -133,11 +128,15 @@ def _from_file(name: str, facts: dict, where: str) -> DatasetSpec:
 def read_names(path: Path, flag: str = "--list") -> list[str]:
     """Stems of the images that a list names, a line each, as VOC's lists do; what follows the first blank, folders and
     suffixes are dropped. Raises InputError for a list that cannot be read, is empty, or names an image twice."""
-    try:
-        lines = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.split()]
-    except (OSError, ValueError) as e:
-        raise InputError(f"{flag} {path}: cannot be read ({e})") from e
-    stems = [Path(line).stem for line in lines]
+    stems = [Path(line.split()[0]).stem for line in read_lines(path, flag)]
     if not stems or len(set(stems)) < len(stems):
         raise InputError(f"{flag} {path}: no name in it, or one of them twice")
     return stems
+
+
+def read_lines(path: Path, flag: str) -> list[str]:
+    """Those of a text in UTF-8 that are not blank. Raises InputError where it cannot be read."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as e:
+        raise InputError(f"{flag} {path}: cannot be read ({e})") from e

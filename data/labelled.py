@@ -4,7 +4,7 @@ data = open_labelled(Path("my_photos"))                     what lies there tell
 val = open_labelled(Path("my_val"), class_names=data.class_names)
 print(describe(data))
 """
-# ruff: noqa: PTH100, PTH112, PTH120, PTH122, PTH208 - a million paths are text, as in data/layouts.py
+# ruff: noqa: PTH100, PTH112, PTH119, PTH120, PTH122, PTH208 - a million paths are text, as in data/layouts.py
 
 from __future__ import annotations
 
@@ -154,19 +154,14 @@ def _to_arrays(classes: Mapping[str, Collection[str]], class_names: tuple[str, .
 
 def _require_files(paths: Sequence[str], flag: str) -> None:
     """Lists each folder once, instead of asking for each file."""
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in listed:
-            there = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-            listed[folder] = set(map(os.path.normcase, there))
-        if os.path.normcase(name) not in listed[folder]:
-            missing.append(path)
+    there: dict[str, set[str]] = {}
+    for folder in {os.path.dirname(path) for path in paths}:
+        names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+        there[folder] = set(map(os.path.normcase, names))
+    missing = [path for path in paths if os.path.normcase(os.path.basename(path)) not in there[os.path.dirname(path)]]
     if missing:
-        raise InputError(
-            f"{flag}: {len(missing)} of {len(paths)} pictures are missing, {min(missing)} for one; get them"
-        )
+        counts = f"{len(missing)} of {len(paths)} pictures are missing"
+        raise InputError(f"{flag}: {counts}, {min(missing)} for one; get them")
 
 
 def _require_readable(files: Sequence[Path], flag: str) -> None:

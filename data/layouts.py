@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import coco14, voc12
+from data.datasets import read_lines
 from misc.errors import InputError
 from misc.files.images import SUFFIXES
 
@@ -54,9 +55,9 @@ def read_folders(request: Request) -> Found:
         raise request.error("no folder in it; give one with a subfolder of images a class")
     classes: dict[str, tuple[str]] = {}
     for name in names:
-        label, before = (name,), len(classes)
-        classes.update((file, label) for file in find_pictures(os.path.join(root, name)))
-        if len(classes) == before:
+        own = dict.fromkeys(find_pictures(os.path.join(root, name)), (name,))
+        classes |= own
+        if not own:
             raise request.error(f"no picture in the class folder {name} ({', '.join(sorted(SUFFIXES))}); remove it")
     return Found(classes, tuple(names))
 
@@ -113,7 +114,7 @@ def read_ilsvrc_det(request: Request) -> Found:
     classes: dict[str, set[str]] = {}
     for k, name in enumerate(names, 1):
         files = lists / f"train_pos_{k}.txt", lists / f"train_part_{k}.txt"
-        listed = [_lines(file, request.flag) for file in files if file == files[0] or file.exists()]
+        listed = [read_lines(file, request.flag) for file in files if file == files[0] or file.exists()]
         if not any(listed):
             raise request.error(f"class {k} is empty: {files[0]} names no image; get it again")
         for line in (line for lines in listed for line in lines):
@@ -136,16 +137,9 @@ def _det_lists(root: Path) -> Path | None:
 def _det_names(data: Path, num_classes: int) -> tuple[str, ...]:
     """Those of the devkit's data/map_det.txt (synset, number, name); the numbers where it is not there."""
     file = data / "map_det.txt"
-    rows = [line.split(maxsplit=2) for line in _lines(file, "names of the classes")] if file.is_file() else []
+    rows = [line.split(maxsplit=2) for line in read_lines(file, "names of the classes")] if file.is_file() else []
     named = {row[1]: row[2].strip() for row in rows if len(row) == 3}
     return tuple(named.get(str(k), str(k)) for k in range(1, num_classes + 1))
-
-
-def _lines(path: Path, flag: str) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as e:
-        raise InputError(f"{flag} {path}: cannot be read ({e})") from e
 
 
 def read_voc12(request: Request) -> Found:

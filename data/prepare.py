@@ -22,13 +22,12 @@ from pathlib import Path
 
 from data import coco14, voc12
 from data.archives import fetch, is_under_way
-from data.coco_masks import draw_label
 from data.labelled import describe, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
 from misc.errors import InputError
 from misc.files.held import Held
-from misc.files.labels import has_fingerprint, write_mask
-from misc.files.store import require_writable, write_csv, write_text
+from misc.files.labels import write_mask
+from misc.files.store import fingerprint_of, require_writable, write_csv, write_text
 from misc.run.each import Item, Write, each
 from misc.run.evaluation import exit_status, table
 from misc.run.failures import Failures
@@ -47,15 +46,15 @@ class Part:
 
 
 def prepare(args: Args, failures: Failures) -> None:
-    """args: see parse. Raises InputError for a tree that cannot be used, or cannot be had."""
-    facts, derive = (voc12, derive_voc12) if args.dataset == "voc12" else (coco14, derive_coco14)
+    """args: see Prepare. Raises InputError for a tree that cannot be used, or cannot be had."""
+    facts = voc12 if args.dataset == "voc12" else coco14
     root = (voc12.find_root(args.root) if facts is voc12 else None) or args.root
     if root.exists() and not root.is_dir():
         raise InputError(f"{FLAG} {root}: is a file; give the folder of the data set, or one to make")
     if args.download or is_under_way(root) or not root.exists() or not any(root.iterdir()):
         fetch(facts.ARCHIVES, root, args.quiet)
     require_writable(root)
-    parts = derive(root, args, failures)
+    parts = derive_voc12(root) if facts is voc12 else derive_coco14(root, args, failures)
     for split, part in parts.items():
         write_labels(root / f"labels_{split}.csv", part.found)
     print(f"{args.dataset} in {root}")
@@ -67,8 +66,7 @@ def prepare(args: Args, failures: Failures) -> None:
 
 def summary(root: Path, split: str, part: Part, sizes: Mapping[str, int]) -> dict[str, int]:
     classes = part.found.classes
-    there = {entry.name for entry in os.scandir(root / part.mask_dir)} if (root / part.mask_dir).is_dir() else set()
-    num_masks = sum(f"{Path(path).stem}.png" in there for path in classes)
+    num_masks = sum((root / part.mask_dir / f"{Path(path).stem}.png").is_file() for path in classes)
     num_labels = sum(map(len, classes.values()))
     return {"images": len(classes), "published": sizes[split], "labels": num_labels, "masks": num_masks}
 
@@ -83,7 +81,7 @@ def write_labels(path: Path, found: Found) -> None:
     write_csv(path, ("file", "label"), rows)
 
 
-def derive_voc12(root: Path, args: Args, failures: Failures) -> dict[str, Part]:
+def derive_voc12(root: Path) -> dict[str, Part]:
     if voc12.find_root(root) is None:
         raise InputError(f"{FLAG} {root}: no {voc12.IMAGES} in it; give the devkit's VOC2012, or an empty folder")
     lists = {split: root / file for split, file in voc12.SPEC.lists.items() if split != "trainval"}
@@ -112,8 +110,9 @@ def derive_coco14(root: Path, args: Args, failures: Failures) -> dict[str, Part]
             write_text(root / coco14.SPEC.lists[split], "".join(f"{stem}\n" for stem in stems))
             parts[split] = Part(found_in(instances), str(coco14.SPEC.mask_dir))
     if not parts:
-        problem = "no annotations/instances_train2014.json in it; give COCO's folder, or an empty one"
-        raise InputError(f"{FLAG} {root}: {problem}")
+        raise InputError(
+            f"{FLAG} {root}: no annotations/instances_train2014.json in it; give COCO's or an empty folder"
+        )
     return parts
 
 
@@ -123,22 +122,19 @@ def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Fa
     labels, mask_dir = coco14.label_of_category(instances), root / str(coco14.SPEC.mask_dir)
 
     def settings(item: Item) -> list[dict]:
-        shape, annotations = (item.facts["height"], item.facts["width"]), instances.annotations[item.facts["id"]]
+        shape, annotations = item.facts
         return [{"shape": shape, "labels": list(labels.items()), "annotations": annotations}]
 
     def draw(item: Item, _: Sequence[Held]) -> list[Write]:
-        (path,), image = item.outs, item.facts
-        if path.exists() and not has_fingerprint(path):
+        (path,), (shape, annotations) = item.outs, item.facts
+        if path.exists() and fingerprint_of(path) is None:
             raise OSError(f"{path} was made by another program; move it away")
-        shape = image["height"], image["width"]
-        label = draw_label(instances.annotations[image["id"]], shape, labels, coco14.SPEC.ignore)
-        return [partial(write_mask, label=label)]
+        return [partial(write_mask, label=coco14.draw_label(annotations, shape, labels, coco14.SPEC.ignore))]
 
-    items = [
-        Item(Path(image["file_name"]), (mask_dir / f"{Path(image['file_name']).stem}.png",), (),
-             facts={**image, "id": number})
-        for number, image in instances.images.items()
-    ]  # fmt: skip
+    items = []
+    for number, image in instances.images.items():
+        file, facts = Path(image["file_name"]), ((image["height"], image["width"]), instances.annotations[number])
+        items.append(Item(file, (mask_dir / f"{file.stem}.png",), (), facts=facts))
     each(f"masks of {instances.path.stem}", items, settings, draw, args, failures, what="masks")
 
 
@@ -152,16 +148,12 @@ class Prepare:
     quiet: bool = flag(False, "no progress bars")
 
 
-def parse(argv: Sequence[str] | None = None) -> Args:
-    return Table(__doc__, (Prepare(),), positional="dataset").parse(argv)[0]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 where annotations of some images are damaged, which prepare_failed.csv lists; 2: not usable."""
     failed = []
 
     def run() -> None:
-        args = parse(argv)
+        args, _ = Table(__doc__, (Prepare(),), positional="dataset").parse(argv)
         failures = Failures(args.root / "prepare_failed.csv")
         prepare(args, failures)
         failed.append(failures.close())

@@ -44,13 +44,12 @@ def write_sample(root: Path) -> tuple[Path, Path]:
     (H,W) uint8, 0 or 255. A file already there is left as it is; any other appears whole or not at all.
     Raises InputError where a folder cannot be made, or scikit-image or one of its photographs is missing.
     """
-    image_dir, mask_dir = _make(Path(root) / "images"), _make(Path(root) / "masks")
-    images = {image_dir / f"{name}{_suffix(picture)}": picture for name, picture in pictures().items()}
-    sources = {image: _source(picture.file) for image, picture in images.items() if not image.exists()}
-    for image, source in sources.items():
-        _write_image(image, source, images[image].box)
-    for image, picture in images.items():
-        mask = mask_dir / f"{image.stem}.png"
+    image_dir, mask_dir = Path(root) / "images", Path(root) / "masks"
+    for name, picture in pictures().items():
+        image = image_dir / f"{name}{Path(picture.file).suffix if picture.box is None else '.png'}"
+        mask = mask_dir / f"{name}.png"
+        if not image.exists():
+            _write_image(image, picture)
         if not mask.exists():
             with Image.open(image) as opened:
                 write_png(mask, draw_mask(picture, opened.size))
@@ -66,18 +65,6 @@ def draw_mask(picture: Picture, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _suffix(picture: Picture) -> str:
-    return Path(picture.file).suffix if picture.box is None else ".png"
-
-
-def _make(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise InputError(f"sample pictures: cannot make the folder {folder} ({e.strerror}); choose another") from e
-    return folder
-
-
 def _source(file: str) -> Path:
     """The file inside the installed scikit-image, which need not be imported for it."""
     package = find_spec("skimage")
@@ -89,10 +76,11 @@ def _source(file: str) -> Path:
     return path
 
 
-def _write_image(path: Path, source: Path, box: list[int] | None) -> None:
-    if box is None:
+def _write_image(path: Path, picture: Picture) -> None:
+    source = _source(picture.file)
+    if picture.box is None:
         with replacing(path) as part:
             part.write_bytes(source.read_bytes())
     else:
         with Image.open(source) as image:
-            write_png(path, np.asarray(image.crop(box)))
+            write_png(path, np.asarray(image.crop(picture.box)))

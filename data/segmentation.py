@@ -89,15 +89,14 @@ def _part(root: Path, split: str, flag: str) -> dict:
 
 
 def _require_masks(found: SegmentationSet, flag: str) -> None:
-    masks = [(found.images.files[i], found.mask_of(found.images.names[i])) for i in spread(len(found.images))]
-    for image, mask in masks:
-        if mask and mask.is_file():
-            problem = mask_problem(image, mask, found.spec)
-            if problem:
-                raise InputError(f"{flag}: mask {mask} {problem}")
+    for i in spread(len(found.images)):
+        mask = found.mask_of(found.images.names[i])
+        problem = _mask_problem(found.images.files[i], mask, found.spec) if mask and mask.is_file() else None
+        if problem:
+            raise InputError(f"{flag}: mask {mask} {problem}")
 
 
-def mask_problem(image: Path, mask: Path, spec: DatasetSpec) -> str | None:
+def _mask_problem(image: Path, mask: Path, spec: DatasetSpec) -> str | None:
     """What is wrong with a mask, None where it fits its image and its labels are the spec's."""
     try:
         label, shape = read_label(mask), image_size(image)

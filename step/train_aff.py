@@ -106,7 +106,7 @@ def read_maps(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def augmented(
-    image: np.ndarray, la: np.ndarray, ha: np.ndarray, recipe: Aff, fill, rng: np.random.Generator
+    image: np.ndarray, la: np.ndarray, ha: np.ndarray, recipe: Aff, fill: Sequence[float], rng: np.random.Generator
 ) -> list[np.ndarray]:
     """image (H,W,3) uint8 and its maps (P+1,H,W) float32 -> the same part of each, crop x crop; maps are 0 beyond the
     image, which makes labels there unsure."""

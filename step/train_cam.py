@@ -11,7 +11,7 @@ Paper   generatePGT (MFNet, ICCV 2021) and IRN (CVPR 2019) for the published rec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -172,7 +172,7 @@ class Validation:
                 yield f"cam/{self.shown.names[i]}", cam_overlay(image, (255 * cam).round().astype(np.uint8))
 
 
-def augmented(image: np.ndarray, recipe: TrainCam, fill, rng: np.random.Generator) -> np.ndarray:
+def augmented(image: np.ndarray, recipe: TrainCam, fill: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
     crop = recipe.crop_size
     if recipe.augment == "resize":  # generatePGT

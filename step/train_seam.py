@@ -11,6 +11,7 @@ Paper   SEAM (CVPR 2020); HFPL (WACV 2024), whose recipe is the default
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,7 +161,7 @@ def two_view_loss(
     return seam_loss((*first, first[0]), second, image / 255, label, weights, sizes=sizes)
 
 
-def augmented(image: np.ndarray, recipe: Seam, fill, rng: np.random.Generator) -> np.ndarray:
+def augmented(image: np.ndarray, recipe: Seam, fill: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
     image = random_resize_long(image, *recipe.long_side, rng)
     image = random_flip([image], rng)[0]

@@ -101,7 +101,7 @@ def read_pseudo_label(path: Path, size: tuple[int, int], spec: DatasetSpec) -> n
 
 
 def augmented(
-    image: np.ndarray, label: np.ndarray, recipe: Seg, fill, ignore: int, rng: np.random.Generator
+    image: np.ndarray, label: np.ndarray, recipe: Seg, fill: Sequence[float], ignore: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """image (H,W,3) uint8 and its label (H,W) uint8 -> the same part of both, crop x crop."""
     if recipe.hsv_jitter:

@@ -1,6 +1,8 @@
 """Pictures on disk: which files of a folder are pictures, and any of them as an (H,W,3) uint8 RGB array."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,42 +25,44 @@ def find_images(folder: Path, flag: str) -> dict[str, Path]:
         raise InputError(f"{flag} {folder}: no such folder")
     found: dict[str, Path] = {}
     try:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, folder))
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                continue
+            twin = found.setdefault(os.path.normcase(path.stem), path)
+            if twin is not path:
+                raise InputError(f"{flag}: {twin} and {path} have one stem and would share a label; rename one of them")
     except OSError as e:
         raise InputError(f"{flag} {folder}: cannot be read ({e.strerror})") from e
-    seen: dict[str, Path] = {}
-    for path in files:
-        twin = seen.setdefault(os.path.normcase(path.stem), path)
-        if twin is not path:
-            raise InputError(f"{flag}: {twin} and {path} have one stem and would share a label; rename one of them")
-        found[path.stem] = path
     if not found:
         raise InputError(f"{flag} {folder}: no picture in it ({', '.join(sorted(SUFFIXES))})")
-    return dict(sorted(found.items()))
+    return dict(sorted((path.stem, path) for path in found.values()))
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+@contextmanager
+def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    """The picture in a file; whatever a damaged or foreign one leads to, within too, is an OSError of one line."""
+    try:
+        with Image.open(file) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, Image.DecompressionBombError) as e:
+        raise OSError(str(e).partition("\n")[0] or type(e).__name__) from e
 
 
-def read_image(path: Path | BinaryIO) -> np.ndarray:
+def read_image(file: Path | BinaryIO) -> np.ndarray:
     """-> (H,W,3) uint8 RGB as a viewer shows it: turned by its EXIF orientation, transparent parts over white.
 
     Gray, palette, CMYK and 16-bit pictures are converted. Raises OSError where the file is corrupt or truncated.
     """
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if isinstance(path, Path):
-                _SIZES[_identity(path)] = image.size[::-1]
-            if image.mode.startswith("I") or image.mode == "F":
-                return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
-        raise OSError(_reason(e)) from e
+    with opened(file) as image:
+        image = ImageOps.exif_transpose(image)
+        if isinstance(file, Path):
+            _SIZES[_identity(file)] = image.size[::-1]
+        if _is_deep(image):
+            return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
 
 
 def read_named(path: Path) -> np.ndarray:
@@ -78,11 +82,11 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         key = _identity(path)
         if key not in _SIZES:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
                 _SIZES[key] = image.size if turned else image.size[::-1]
         return _SIZES[key]
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, Image.DecompressionBombError):
+    except OSError:
         return 1, 1
 
 
@@ -91,42 +95,34 @@ def _identity(path: Path) -> tuple[str, int, int]:
     return str(path), stat.st_mtime_ns, stat.st_size
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it has more than 8 bits per pixel, and no colours."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
     """Gray of more than 8 bits: whole numbers of 16 bits by their high byte, all else stretched over its own range."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("has values that are not finite")
     low, high = values.min(), values.max()
-    if low >= 0 and 255 < high <= 65535:
-        low, high = 0.0, 65535.0
-    elif low >= 0 and 1 < high <= 255:
-        low, high = 0.0, 255.0
-    elif low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
+    if low >= 0 and high <= 65535:
+        low, high = 0.0, next(top for top in (1.0, 255.0, 65535.0) if high <= top)
     return ((values - low) / max(high - low, np.finfo(float).tiny) * 255).round().astype(np.uint8)
 
 
-def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def read_gray(path: Path | BinaryIO) -> np.ndarray:
+def read_gray(file: Path | BinaryIO) -> np.ndarray:
     """-> (H,W) uint8 of a map or mask, as stored (colour is averaged to luma; nothing is turned).
 
     Raises OSError where the file is missing, corrupt or truncated.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I") or image.mode == "F":
-                return _to_8_bit(np.asarray(image))
-            return np.asarray(image.convert("L"))
-    except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as e:
-        raise OSError(_reason(e)) from e
+    with opened(file) as image:
+        return _to_8_bit(np.asarray(image)) if _is_deep(image) else np.asarray(image.convert("L"))
 
 
-def read_mask(path: Path | BinaryIO) -> np.ndarray:
+def read_mask(file: Path | BinaryIO) -> np.ndarray:
     """-> (H,W) bool of a mask file: above 128, or above 0 in a file of 0 and 1. Raises OSError as read_gray does."""
-    gray = read_gray(path)
+    gray = read_gray(file)
     return gray > (128 if gray.max() > 1 else 0)
 
 

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from misc.files.store import KEY, replacing
+from misc.files.store import write_png
 
 
 def voc_palette() -> np.ndarray:
@@ -18,15 +16,4 @@ def voc_palette() -> np.ndarray:
 
 def write_mask(path: Path, label: np.ndarray, made_from: str = "") -> None:
     """Writes a label map (H,W) uint8 with VOC's palette, atomically; made_from: see misc/files/store.py."""
-    picture = Image.fromarray(label)
-    picture.putpalette(voc_palette().tobytes())  # and is a palette picture from here on
-    info = PngInfo()
-    info.add_text(KEY, made_from)
-    with replacing(path) as part:
-        picture.save(part, format="PNG", pnginfo=info, compress_level=3)
-
-
-def has_fingerprint(path: Path) -> bool:
-    """Whether this program wrote the picture."""
-    with Image.open(path) as picture:
-        return KEY in picture.info
+    write_png(path, label, made_from, voc_palette())

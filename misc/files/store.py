@@ -62,25 +62,35 @@ def fingerprint(*parts: bytes | str | Path | dict) -> str:
     return digest.hexdigest()
 
 
-def write_png(path: Path, array: np.ndarray, made_from: str = "") -> None:
-    """Writes array ((H,W) or (H,W,3) uint8) to path, with the fingerprint made_from, atomically."""
-    info = PngInfo()
-    if made_from:
+def write_png(path: Path, array: np.ndarray, made_from: str | None = None, palette: np.ndarray | None = None) -> None:
+    """Writes array ((H,W) or (H,W,3) uint8) to path, with the fingerprint made_from, atomically.
+
+    palette: (256,3) uint8 RGB, of a palette picture of (H,W).
+    """
+    picture, info = Image.fromarray(array), PngInfo()
+    if palette is not None:
+        picture.putpalette(palette.tobytes())  # and is a palette picture from here on
+    if made_from is not None:
         info.add_text(KEY, made_from)
     with replacing(path) as part:
-        Image.fromarray(array).save(part, format="PNG", pnginfo=info, compress_level=3)
+        picture.save(part, format="PNG", pnginfo=info, compress_level=3)
 
 
-def is_current(path: Path, made_from: str) -> bool:
-    """Whether path is a PNG or NPZ with this fingerprint. Reads that alone."""
+def fingerprint_of(path: Path) -> str | None:
+    """That of a PNG or NPZ, None where it has none or cannot be read. Reads that alone."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as npz:
-                return str(npz[KEY.lower()]) == made_from
+                return str(npz[KEY.lower()])
         with Image.open(path) as image:
-            return image.info.get(KEY) == made_from
+            return image.info.get(KEY)
     except (OSError, SyntaxError, ValueError, KeyError, zipfile.BadZipFile):
-        return False
+        return None
+
+
+def is_current(path: Path, made_from: str) -> bool:
+    """Whether path is a PNG or NPZ with this fingerprint."""
+    return fingerprint_of(path) == made_from
 
 
 def write_npz(path: Path, made_from: str, **arrays: np.ndarray) -> None:

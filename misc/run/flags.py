@@ -27,6 +27,7 @@ from misc.report.formats import EXPORT_FORMATS
 from pgt.settings import out_of_bounds, setting
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 _NUMBER = re.compile(r"-?[\d.,]+(e-?\d+)?|-?inf|nan", re.IGNORECASE)
 _APART = "\x1f"  # between the values of a list that came as several words
 
@@ -90,39 +91,32 @@ class Flag:
         if self.length is None:
             return self.checked(self._one(text))
         texts = text.split(_APART) if self.kind is Path else re.split(f"[{_APART},]", text)
-        values = tuple(self._one(t) for t in texts if t)
-        if self.length not in (0, len(values)) or (not values and self.kind is not str):
-            raise InputError(f"--{self.name} takes {self.length or 'some'} values, not {len(values)}")
-        return self.checked(values)
+        return self.checked(tuple(self._one(t) for t in texts if t))
 
     def _one(self, text: str) -> object:
         try:
             return _TRUTH[text.lower()] if self.kind is bool else self.kind(text)
         except (KeyError, ValueError):
-            wanted = {bool: "True or False", int: "a whole number", float: "a number"}[self.kind]
-            raise InputError(f"--{self.name} {text!r}: is not {wanted}") from None
+            raise self._error(repr(text), f"is not {_KINDS[self.kind]}") from None
 
-    def checked(self, value: object) -> object:
-        """value, from any source. Raises InputError where it is out of bounds."""
-        for one in value if self.length is not None and value is not None else (value,):
-            problem = None if one is None else out_of_bounds(one, self.facts)
-            if problem:
-                close = _did_you_mean(str(one), self.facts.get("choices", ()))
-                raise InputError(f"--{self.name} {one}: {problem}{close}")
-        return value
+    def checked(self, value: object) -> typing.Any:
+        """value, of a command line, the top of a script or a JSON file, as args hold it. Raises InputError for another
+        type, another number of values, or what is out of bounds."""
+        if value is None and self.optional:
+            return None
+        many = isinstance(value, (list, tuple))
+        values = tuple(Path(v) if self.kind is Path and isinstance(v, str) else v for v in (value if many else [value]))
+        if many != (self.length is not None) or self.length not in (None, 0, len(values)):
+            raise self._error(_text(values), f"takes {self.length or 'some'} values, not {len(values)}")
+        for one in values:
+            if not isinstance(one, (int, float) if self.kind is float else self.kind):
+                raise self._error(repr(one), f"is not {_KINDS[self.kind]}")
+            if problem := out_of_bounds(one, self.facts):
+                raise self._error(str(one), problem + _did_you_mean(str(one), self.facts.get("choices", ())))
+        return values if many else values[0]
 
-    def from_json(self, value: object) -> object:
-        """value as write_json left it. Raises ValueError for what this flag never was."""
-        one = float if self.kind is float else str if self.kind is Path else self.kind
-        if isinstance(value, list) != (self.length is not None and value is not None):
-            raise ValueError(f"{self.name} {value!r}")
-        for v in value if isinstance(value, list) else [value]:
-            if not (isinstance(v, one) or (one is float and isinstance(v, int)) or (v is None and self.optional)):
-                raise ValueError(f"{self.name} {v!r}")
-        made = [
-            Path(v) if self.kind is Path and v is not None else v for v in ([value], value)[isinstance(value, list)]
-        ]
-        return tuple(made) if isinstance(value, list) else made[0]
+    def _error(self, value: str, problem: str) -> InputError:
+        return InputError(f"--{self.name} {value}: {problem}")
 
 
 def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
@@ -198,8 +192,7 @@ class Table:
             values |= _expanded(recipes.get(given.get(name, values[name]), {}), places)
         wanted = {places[name].where[:-1] for name in given if len(places[name].where) > 2}
         values |= {f.name: True for f in places.values() if f.where in wanted} | given  # a flag of it means it is there
-        for name, value in values.items():
-            places[name].checked(value)
+        values = {name: places[name].checked(value) for name, value in values.items()}
         try:
             return Args([_filled(s, values) for s in self.stages], places, defaults)
         except ValueError as e:

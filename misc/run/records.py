@@ -108,8 +108,8 @@ def _is_of_folder(held: Mapping[str, Any], args: Args, what: str) -> bool:
 def _settings_of(held: Mapping[str, Any], args: Args, places: Mapping[str, Flag], path: Path) -> dict[str, object]:
     """The values of those of these flags that a record has. Raises InputError for what they cannot be."""
     try:
-        values = {n: f.checked(f.from_json(held["settings"][n])) for n, f in places.items() if n in held["settings"]}
-    except (ValueError, InputError) as e:
+        values = {n: f.checked(held["settings"][n]) for n, f in places.items() if n in held["settings"]}
+    except InputError as e:
         raise InputError(f"{path}: cannot be read ({e}); remove it, and run what writes it again") from e
     return {n: Path(os.path.normpath(args.result_dir / v)) if isinstance(v, Path) else v for n, v in values.items()}
 

@@ -202,10 +202,10 @@ def test_leftover_of_a_killed_run_is_not_taken_for_a_picture(tmp_path, monkeypat
 def test_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "taken").write_text("")
     for root in (tmp_path / "taken", tmp_path / "taken" / "below"):
-        with pytest.raises(InputError, match=r"^sample pictures: cannot make the folder .*taken.*; choose another$"):
+        with pytest.raises(InputError, match=r"^cannot write .*taken.*, or choose another folder$"):
             sample.write_sample(root)
     (tmp_path / "images").write_text("")
-    with pytest.raises(InputError, match=r"cannot make the folder .*images"):
+    with pytest.raises(InputError, match=r"cannot write .*images"):
         sample.write_sample(tmp_path)
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from misc.errors import InputError
 from misc.files.held import Held
-from misc.files.predictions import Cams, find_prediction, load_plain_pickle, read_npy, read_prediction
+from misc.files.pickles import load_plain_pickle, read_npy
+from misc.files.predictions import Cams, find_prediction, read_prediction
 
 SCORES = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
 

@@ -79,7 +79,7 @@ def test_none_is_a_value_where_it_may_be():
         (["--x_many", "nan"], "--x_many nan: give a number above 0"),
         (["--x_many", "-1"], "give a number above 0"),
         (["--x_many"], "--x_many needs a value"),
-        (["--x_two", "1"], "--x_two takes 2 values, not 1"),
+        (["--x_two", "1"], "--x_two 1: takes 2 values, not 1"),
         (["--limit", "0"], "--limit 0: give a number at least 1"),
         (["--limit", "x"], "--limit 'x': is not a whole number"),
         (["--limit", "--quiet"], "--limit needs a value"),
@@ -124,6 +124,9 @@ def test_the_top_of_a_script_cannot_be_wrong_in_silence():
         Table("", TABLE.stages, top={"x_mny": 1}).parse([])
     with pytest.raises(InputError, match="--limit 0: give a number at least 1"):
         Table("", (Loose(limit=0),)).parse([])
+    for wrong in (Loose(limit="5"), Loose(limit=2.5), Loose(quiet=None), X(many=1.0), X(two=(1,))):
+        with pytest.raises(InputError, match="is not|takes"):
+            Table("", (wrong,)).parse([])
 
 
 def help_of(parse, *argv):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from data.coco14 import label_of_category, read_instances
-from data.coco_masks import draw_label
+from data.coco14 import draw_label, label_of_category, read_instances
 from misc.files.rle import rle_encode
 
 POLYGONS = [  # height, width, points x y, rows that pycocotools 2.0.11 decodes
