@@ -247,19 +247,27 @@ def training_curve(path: Path) -> dict | None:
 
 
 def settings(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """args.json of the main script and args_<name>.json of others -> heading -> (name, value as text)."""
-    headings = {}
-    for path in sorted(folder.glob("args*.json")):
-        held, name = read_json(path), path.stem.removeprefix("args").strip("_")
-        headings[f"Run settings ({name})" if name else "Run settings"] = held.get("args")
-        headings.setdefault("Versions", held.get("versions"))
-    return {title: [(k, _text(v)) for k, v in pairs.items()] for title, pairs in headings.items() if pairs}
+    """heading -> (name, value as text), of the records in folder/settings (misc/run/records.py): what of each result is
+    other than the default comes first, then all of each."""
+    records = {path.stem: read_json(path) for path in sorted((folder / "settings").glob("*.json"))}
+    found: dict[str, dict[str, str]] = {}
+    for what, held in records.items():
+        changed = {k: v for k, v in _part(held, "changed").items() if isinstance(v, dict)}
+        texts = {k: f"{_text(v.get('is'))}, not {_text(v.get('default'))}" for k, v in changed.items()}
+        found[f"{what}: other than the default"] = texts
+    for what, held in records.items():
+        made = {k: held[k] for k in ("made", "version", "network", "weights", "sha256") if k in held}
+        found[f"{what}: all settings"] = {k: _text(v) for k, v in {**made, **_part(held, "settings")}.items()}
+    found["Versions"] = {k: _text(v) for held in records.values() for k, v in _part(held, "versions").items()}
+    return {title: list(pairs.items()) for title, pairs in found.items() if pairs}
+
+
+def _part(held: Mapping, key: str) -> dict:
+    return held[key] if isinstance(held.get(key), dict) else {}
 
 
 def _text(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "default" if value is None else str(value)
+    return " ".join(map(_text, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def class_legend(records: Sequence[Record], spec: DatasetSpec) -> list[dict]:

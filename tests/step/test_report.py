@@ -75,7 +75,8 @@ def built(tmp_path_factory, photographs):
             save(root / "set" / "masks" / f"{name}.png", (gray > 100).astype(np.uint8) * (1 if name == "009" else 255))
     args = arguments(root)
     step_eval.run(args, Failures(root / "failed.csv"))
-    write_json(root / "result" / "args.json", {"args": {"cam_scales": [1.0, 0.5]}, "versions": {"python": "3"}})
+    held = {"settings": {"cam_scales": [1.0, 0.5]}, "changed": {"cam_scales": {"default": [1.0], "is": [1.0, 0.5]}}}
+    write_json(root / "result" / "settings" / "cam.json", {**held, "versions": {"python": "3"}})
     assert NAMES[3] not in run(args)
     return root
 
@@ -299,7 +300,7 @@ def test_summary_and_curves(opened, built):
     assert f"best {metrics['cam_pamr']['max_f']:.3f}" in opened.one("figure:nth-child(2) svg").get_attribute(
         "aria-label"
     )
-    assert "cam_scales1.0 0.5" in opened.texts("#settings dl div")
+    assert opened.texts("#settings dl div")[:2] == ["cam_scales1.0 0.5, not 1.0", "cam_scales1.0 0.5"]
 
 
 def test_paging(opened):

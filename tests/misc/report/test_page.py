@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data.datasets import get_dataset
+from misc.files.store import write_json
 from misc.report import page as report
 from misc.report.overview import cam_overlay
 from misc.report.page import Column, Record
@@ -178,14 +179,20 @@ def test_each_stage_has_its_training_curve(tmp_path):
 
 def test_settings(tmp_path):
     assert report.settings(tmp_path) == {}
-    held = '{"args": {"scales": [1.0, 2.0], "mask_dir": null, "seed": 0}, "versions": {"torch": "2.4"}}'
-    (tmp_path / "args.json").write_text(held)
-    (tmp_path / "args_slic.json").write_text('{"args": {"slic_crf": true}, "versions": {"torch": "2.4"}}')
-    assert report.settings(tmp_path) == {
-        "Run settings": [("scales", "1.0 2.0"), ("mask_dir", "default"), ("seed", "0")],
-        "Versions": [("torch", "2.4")],
-        "Run settings (slic)": [("slic_crf", "True")],
-    }
+    held = {"made": "2026", "sha256": "ab", "changed": {"scales": {"default": [1.0], "is": [1.0, 2.0]}}}
+    held |= {"settings": {"scales": [1.0, 2.0], "mask_dir": None, "seed": 0}, "versions": {"torch": "2.4"}}
+    write_json(tmp_path / "settings" / "cam.json", held)
+    write_json(tmp_path / "settings" / "cam_slic.json", {"settings": {"slic_crf": True}, "changed": {"a": 1}})
+    (tmp_path / "settings" / "odd.json").write_text("[")
+    assert list(report.settings(tmp_path).items()) == [
+        ("cam: other than the default", [("scales", "1.0 2.0, not 1.0")]),
+        (
+            "cam: all settings",
+            [("made", "2026"), ("sha256", "ab"), ("scales", "1.0 2.0"), ("mask_dir", "none"), ("seed", "0")],
+        ),
+        ("cam_slic: all settings", [("slic_crf", "True")]),
+        ("Versions", [("torch", "2.4")]),
+    ]
 
 
 def test_class_legend():
