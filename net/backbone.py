@@ -1,14 +1,13 @@
-"""What a backbone's module says of it besides its class, and the forms of checkpoints that backbones have in common."""
+"""Where backbones come from, and the forms of checkpoints that they have in common."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import nn
 from torchvision.models import ResNet50_Weights
 
-from net.network import Named, NetFacts, State
+from net.network import Backbone, Named, NetFacts, State
 
 _ALIAS = re.compile(r"(stage\d|block\d|backbone|newly_added)\.")  # names that IRN and generatePGT have beside the first
 
@@ -27,36 +26,30 @@ class Package(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Backbone:
+class Source:
     """What net.BACKBONES has under each name.
 
-    build: facts -> the module that net.network describes, with random weights. published: a state dict by someone
-    else -> its facts and tensors, None where it is of something else. imagenet: where ImageNet-1k weights come from, or
-    what the file is called that has to be given.
+    build: facts -> the backbone, with random weights. published: a state dict by someone else -> its facts and tensors,
+    None where it is of something else. imagenet: where ImageNet-1k weights come from, or what the file is called that
+    has to be given.
     """
 
-    build: Callable[[NetFacts], nn.Module]
+    build: Callable[[NetFacts], Backbone]
     published: Callable[[State], Named | None]
     imagenet: Torchvision | Package | str
 
 
 def published_cam(state: State, network: str, prefix: str, rename: Callable[[str], str | None] = str) -> Named | None:
     """A CAM network of IRN or generatePGT, where the keys of the backbone begin with prefix; None if none does.
-
-    rename: the rest of such a key -> its name here, None for a tensor that the file holds twice. Raises ValueError for
-    a key of something else.
-    """
+    rename: the rest of such a key -> its name here, None for a tensor that the file holds twice."""
     if not any(key.startswith(prefix) for key in state):
         return None
     renamed = {}
     for key, value in state.items():
-        if key.startswith("classifier."):
+        if key.startswith(prefix) and (name := rename(key.removeprefix(prefix))) is not None:
+            renamed[f"backbone.{name}"] = value
+        elif not key.startswith(prefix) and not _ALIAS.match(key):
             renamed[key] = value
-        elif key.startswith(prefix):
-            if (name := rename(key.removeprefix(prefix))) is not None:
-                renamed[f"backbone.{name}"] = value
-        elif not _ALIAS.match(key):
-            raise ValueError(f"unexpected tensor {key}")
     return NetFacts(network, len(state["classifier.weight"])), renamed
 
 
