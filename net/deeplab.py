@@ -6,7 +6,6 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from net.network import Backbone, Fixed, NetFacts, Network, resized
 
-_NORM_MOMENTUM = 3e-4
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
 
@@ -44,9 +43,7 @@ class SegNet(Network):
 
     conv_norms = (("conv_fov", "bn_fov"), ("conv_fov2", "bn_fov2"), ("0", "1"))
 
-    def __init__(
-        self, backbone: Backbone, facts: NetFacts, fix_norms: bool = False, norm_momentum: float = _NORM_MOMENTUM
-    ):
+    def __init__(self, backbone: Backbone, facts: NetFacts, fix_norms: bool = False, norm_momentum: float = 3e-4):
         if facts.head not in HEADS:
             raise ValueError(f"unknown segmentation head {facts.head!r}: choose one of {', '.join(HEADS)}")
         super().__init__(backbone, facts)

@@ -1,6 +1,6 @@
 """What every network here is: a backbone, what it says of itself, and what of it is not trained."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,7 +62,7 @@ class Network(nn.Module):
 
     conv_norms: tuple[tuple[str, str], ...] = ()  # as a backbone's, of what stands on it
 
-    def __init__(self, backbone: nn.Module, facts: NetFacts):
+    def __init__(self, backbone: Backbone, facts: NetFacts):
         super().__init__()
         facts = replace(facts, mean=facts.mean or backbone.mean, std=facts.std or backbone.std)
         self.facts, self.backbone = facts, backbone
@@ -88,11 +88,10 @@ class Network(nn.Module):
             module.requires_grad_(False)
         self.train(self.training)
 
-    def _fixed_modules(self, norms: bool) -> Iterator[nn.Module]:
+    def _fixed_modules(self, norms: bool) -> list[nn.Module]:
         """The fixed layers of the backbone, and with norms all its batch norms."""
-        for name, module in self.backbone.named_modules():
-            if name in self._fixed.layers or (norms and isinstance(module, nn.modules.batchnorm._BatchNorm)):
-                yield module
+        layers = [self.backbone.get_submodule(name) for name in self._fixed.layers]
+        return layers + [m for m in self.backbone.modules() if norms and isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def train(self, mode: bool = True) -> "Network":
         super().train(mode)
