@@ -126,7 +126,7 @@ def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = 
     hist, (adp_fp, adp_tp) = _tally(exact, levels, gt, float(min(2 * pred.mean(), 1)))
     num_bg, num_fg = hist.sum(axis=1)
     fp, tp = hist[:, ::-1].cumsum(axis=1)  # levels >= 255, >= 254, ..., >= 0
-    precision, recall, f = _precision_recall_f(tp, fp, num_fg)
+    curves = *_precision_recall_f(tp, fp, num_fg), _e_measure(tp, fp, num_fg, num_bg)
     (bg_mean, bg_std), (fg_mean, fg_std) = _moments(exact, gt)
     if num_fg == 0:
         s_measure = 1 - bg_mean
@@ -142,10 +142,7 @@ def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = 
         weighted_f=_weighted_f(exact, gt) if num_fg else 0.0,
         s_measure=float(s_measure),
         adp_e=float(_e_measure(adp_tp, adp_fp, num_fg, num_bg)),
-        precision=precision,
-        recall=recall,
-        f=f,
-        e=_e_measure(tp, fp, num_fg, num_bg),
+        **dict(zip(CURVES, curves, strict=True)),
     )
 
 
