@@ -21,8 +21,7 @@ import net
 from benchmarks.losses import all_pairs
 from misc.errors import InputError
 from net.fast.for_training import for_training
-from net.fixed import Fixed
-from net.network import resized
+from net.network import Fixed, resized
 from net.weights import load_backbone
 from pgt.losses import (
     SEAMWeights,

@@ -2,23 +2,16 @@
 
 from typing import Any
 
-from net import deeplab, densenet169, efficientnet_lite, resnet38, resnet50
+from net import densenet169, efficientnet_lite, resnet38, resnet50
 from net.affinitynet import AffinityNet
 from net.cam_net import CAMNet
-from net.deeplab import SegNet
-from net.fast.for_inference import for_inference
+from net.deeplab import HEADS, SegNet
+from net.fast.for_inference import for_inference as for_inference
 from net.network import NetFacts, Network
 from net.seam import SEAMNet
 
 BACKBONES = {**resnet50.BACKBONES, **densenet169.BACKBONES, **efficientnet_lite.BACKBONES, **resnet38.BACKBONES}
-NETWORKS = tuple(BACKBONES)
-_KINDS = {
-    "sigmoid": CAMNet,
-    "softmax": CAMNet,
-    "seam": SEAMNet,
-    "affinity": AffinityNet,
-    **dict.fromkeys(deeplab.HEADS, SegNet),
-}
+_KINDS = {"sigmoid": CAMNet, "softmax": CAMNet, "seam": SEAMNet, "affinity": AffinityNet} | dict.fromkeys(HEADS, SegNet)
 
 
 def build(name: str, num_classes: int, **facts: Any) -> Network:
@@ -33,18 +26,3 @@ def build_from(facts: NetFacts, **kwargs: Any) -> Network:
     if facts.network not in BACKBONES:
         raise ValueError(f"unknown network {facts.network!r}: choose one of {', '.join(BACKBONES)}")
     return _KINDS[facts.head](BACKBONES[facts.network].build(facts), facts, **kwargs)
-
-
-__all__ = [
-    "BACKBONES",
-    "NETWORKS",
-    "AffinityNet",
-    "CAMNet",
-    "NetFacts",
-    "Network",
-    "SEAMNet",
-    "SegNet",
-    "build",
-    "build_from",
-    "for_inference",
-]

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from net.fixed import Fixed
-from net.network import Named, NetFacts, Network, State, resized
+from net.network import Backbone, Fixed, NetFacts, Network, resized
 
 _STRIDE = 8  # of the backbones' first tap
-_NEW_LAYERS = ("f8_3.", "f8_4.", "f8_5.", "f9.")
 
 
 class AffinityNet(Network):
@@ -20,7 +18,7 @@ class AffinityNet(Network):
     On net.resnet38 as published; other backbones' deeper taps are brought to the grid of the first, at stride 8.
     """
 
-    def __init__(self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = True):
+    def __init__(self, backbone: Backbone, facts: NetFacts, fix_norms: bool = True):
         super().__init__(backbone, facts)
         self.fix(Fixed(backbone.early_layers, norms=fix_norms))
         low, middle, last = backbone.tap_dims
@@ -55,20 +53,3 @@ def affinity(features: Tensor, ind_from: Tensor, ind_to: Tensor) -> Tensor:
     f_from = f.index_select(2, ind_from.to(features.device))
     distances = [(f.index_select(2, row) - f_from).abs().mean(1) for row in rows]
     return torch.stack(distances, 1).neg().exp() if distances else f.new_zeros(len(f), *ind_to.shape)
-
-
-def dense_affinity(values: Tensor, ind_from: Tensor, ind_to: Tensor, area: int) -> Tensor:
-    """values (P,M) of one image, for pairs as in affinity() -> the symmetric matrix (area,area), its diagonal 1."""
-    matrix = torch.eye(area, dtype=values.dtype, device=values.device)
-    ind_from, ind_to = ind_from.expand_as(ind_to).to(values.device), ind_to.to(values.device)
-    matrix[ind_from, ind_to] = matrix[ind_to, ind_from] = values
-    return matrix
-
-
-def published(state: State) -> Named | None:
-    """The state dict of a published AffinityNet (WideResNet-38) -> its facts, without classes, and the tensors under
-    AffinityNet's names; None if it is not one."""
-    if not {f"{layer}weight" for layer in _NEW_LAYERS} <= state.keys():
-        return None
-    renamed = {key if key.startswith(_NEW_LAYERS) else f"backbone.{key}": v for key, v in state.items()}
-    return NetFacts("resnet38", 0, head="affinity"), renamed

@@ -5,13 +5,13 @@ Zhou et al., CVPR 2016 (CAM); Ahn et al., CVPR 2019 (IRN's form).
 
 from torch import Tensor, nn
 
-from net.network import NetFacts, Network
+from net.network import Backbone, NetFacts, Network
 
 
 class CAMNet(Network):
     """classifier: 1x1 convolution D -> K on the backbone's last tap."""
 
-    def __init__(self, backbone: nn.Module, facts: NetFacts):
+    def __init__(self, backbone: Backbone, facts: NetFacts):
         super().__init__(backbone, facts)
         self.classifier = nn.Conv2d(backbone.tap_dims[-1], facts.num_classes, 1, bias=facts.head == "softmax")
 

@@ -4,10 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from net.fixed import Fixed
-from net.network import Named, NetFacts, Network, State, resized
+from net.network import Backbone, Fixed, NetFacts, Network, resized
 
-_NORM_MOMENTUM = 3e-4
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
 
@@ -31,11 +29,7 @@ class LargeFOV(nn.Module):
         return self.cls_conv(self.dropout(x))
 
 
-def _deeplabv3(feature_dim: int, num_channels: int, dilation: int) -> nn.Module:
-    return DeepLabHead(feature_dim, num_channels, (dilation, 2 * dilation, 3 * dilation))
-
-
-HEADS = {"largefov": LargeFOV, "deeplabv3": _deeplabv3}
+HEADS = {"largefov": LargeFOV, "deeplabv3": lambda dim, channels, d: DeepLabHead(dim, channels, (d, 2 * d, 3 * d))}
 
 
 class SegNet(Network):
@@ -49,9 +43,7 @@ class SegNet(Network):
 
     conv_norms = (("conv_fov", "bn_fov"), ("conv_fov2", "bn_fov2"), ("0", "1"))
 
-    def __init__(
-        self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = False, norm_momentum: float = _NORM_MOMENTUM
-    ):
+    def __init__(self, backbone: Backbone, facts: NetFacts, fix_norms: bool = False, norm_momentum: float = 3e-4):
         if facts.head not in HEADS:
             raise ValueError(f"unknown segmentation head {facts.head!r}: choose one of {', '.join(HEADS)}")
         super().__init__(backbone, facts)
@@ -69,12 +61,3 @@ class SegNet(Network):
     def grid(self, img: Tensor) -> Tensor:
         """As forward, but (N,K+1,h,w) at the backbone's stride."""
         return self.head(self.backbone(self.normalised(img)))
-
-
-def published(state: State) -> Named | None:
-    """The state dict of a published final network (WideResNet-38, LargeFOV) -> its facts, and the tensors under
-    SegNet's names; None if it is not one."""
-    if not {"conv_fov.weight", "cls_conv.weight"} <= state.keys():
-        return None
-    facts = NetFacts("resnet38", len(state["cls_conv.weight"]) - 1, head="largefov")
-    return facts, {key if key.startswith("backbone.") else f"head.{key}": v for key, v in state.items()}

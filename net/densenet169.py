@@ -5,23 +5,20 @@ import re
 from torch import Tensor, nn
 from torchvision.models import DenseNet169_Weights, densenet169
 
-from net.backbone import Backbone, Torchvision, imagenet_classifier, published_cam
-from net.fixed import Fixed
-from net.network import IMAGENET_MEAN, IMAGENET_STD, Named, State
+from net.backbone import Source, Torchvision, imagenet_classifier, published_cam
+from net.network import Backbone, Fixed, Named, State
 
 
-class DenseNet169(nn.Module):
+class DenseNet169(Backbone):
     """torchvision's DenseNet-169 without pooling and head.
 
     layout "cam": no max-pool after the stem and no pooling in transition3 (stride 8); norm5 without a ReLU after it, as
     generatePGT trains it. layout "imagenet": the stem's max-pool stays, transition3 averages without a stride and
-    denseblock4 is dilated by 2 (stride 16), then norm5 and ReLU: what the ImageNet classifier
-    reads, on a denser grid.
+    denseblock4 is dilated by 2 (stride 16), then norm5 and ReLU: what the ImageNet classifier reads, on a denser grid.
     """
 
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
     tap_dims = (256, 1280, 1664)
-    early_layers = ("features.conv0", "features.norm0")  # stride 2: not trained by generatePGT
+    early_layers = ("features.conv0", "features.norm0")  # not trained by generatePGT
     cam_fixed = Fixed((*early_layers, "features.denseblock1"))  # where it stops the gradient
     conv_norms = (("conv0", "norm0"), ("conv1", "norm2"))
 
@@ -37,9 +34,6 @@ class DenseNet169(nn.Module):
                 layer.conv2.dilation = layer.conv2.padding = (2, 2)
         self.features = features
         self.relu = nn.Identity() if layout == "cam" else nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.taps(x)[-1]
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> what transition2 (stride 8 in layout "cam"), denseblock3 and the last layer give."""
@@ -76,4 +70,4 @@ def _torchvision_name(key: str) -> str:
 
 
 _WEIGHTS = Torchvision(DenseNet169_Weights.IMAGENET1K_V1.url)
-BACKBONES = {"densenet169": Backbone(lambda facts: DenseNet169(facts.layout), published, _WEIGHTS)}
+BACKBONES = {"densenet169": Source(lambda facts: DenseNet169(facts.layout), published, _WEIGHTS)}

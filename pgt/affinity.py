@@ -146,14 +146,10 @@ class Transition:
         A tensor is taken in plain torch; an array in the compiled kernel, for which all is float32 and on the CPU.
         As x_j + sum_i T_ij (x_i - x_j): what is constant stays so to the last bit, and rounding does not add up.
         """
-        if isinstance(vectors, np.ndarray):
-            return self._apply_kernel(vectors)
-        pixels = torch.arange(vectors.shape[1], device=vectors.device)
-        neighbours = (pixels + self.steps[:, None]).clamp_(0, vectors.shape[1] - 1)
-        return vectors + (vectors[:, neighbours] - vectors[:, None]).mul_(self.weights).sum(1)
-
-    def _apply_kernel(self, vectors: np.ndarray) -> np.ndarray:
         channels, n = vectors.shape
+        if isinstance(vectors, Tensor):
+            neighbours = (torch.arange(n, device=vectors.device) + self.steps[:, None]).clamp_(0, n - 1)
+            return vectors + (vectors[:, neighbours] - vectors[:, None]).mul_(self.weights).sum(1)
         fours = len(self.steps) // 4, 4  # always without a rest: a disk looks alike from four sides
         weights, steps = self.weights.numpy().reshape(*fours, n), self.steps.numpy().reshape(fours)
         reach = abs(steps).max(initial=0)

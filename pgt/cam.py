@@ -110,8 +110,6 @@ def normalised_maps(cam: Tensor) -> Tensor:
     SEAM's inference; as published the lowest pixels come out below 0 (-min / (max - min)): here they are 0.
     """
     cam = cam.clamp(min=0)
-    if not cam.shape[0]:
-        return cam
     lowest, highest = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
     return ((cam - lowest - _EPS) / (highest - lowest + _EPS)).clamp_(min=0)
 

@@ -17,29 +17,22 @@ All functions raise ValueError where shapes or settings do not fit.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
+with contextlib.suppress(ImportError):  # a copy of this file alone does without
     from pgt.seam_weights import SEAMWeights
 
 _EPS = 1e-5
 _REACH = 5  # sigmas of the Gaussian that FSL's window keeps: 1.2e-6 of its weight lies outside
 _TILE = 32  # columns that FSL compares with their window at a time
-
-
-def __getattr__(name: str) -> Any:
-    if name != "SEAMWeights":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pgt.seam_weights import SEAMWeights  # not at the top: a copy of this file alone does without
-
-    return SEAMWeights
 
 
 def multilabel_soft_margin(logits: Tensor, label: Tensor, pos_weight: Tensor | None = None) -> Tensor:
@@ -98,8 +91,7 @@ def max_onehot(cam: Tensor) -> Tensor:
 def adaptive_min_pooling_loss(cam: Tensor) -> Tensor:
     """Mean of ReLU over the lowest quarter of an image's pixels, of the maximum over classes; mean over images.
 
-    cam (N,K,h,w) of the present classes, 0 elsewhere -> 0-d. It keeps part of each image background.
-    Source: SEAM's code.
+    cam (N,K,h,w) of the present classes, 0 elsewhere -> 0-d. It keeps part of each image background (SEAM's code).
     """
     _check_maps("cam", cam)
     highest = _float(cam).amax(1).flatten(1)
@@ -107,10 +99,8 @@ def adaptive_min_pooling_loss(cam: Tensor) -> Tensor:
 
 
 def er_loss(cam1: Tensor, cam2: Tensor) -> Tensor:
-    """Equivariant regularisation: mean |cam1 - cam2| of maps (N,K,h,w) of two views, brought to one size -> 0-d.
-
-    Source: SEAM, L_ER.
-    """
+    """Equivariant regularisation (SEAM, L_ER): mean |cam1 - cam2| of maps (N,K,h,w) of two views, brought to one size
+    -> 0-d."""
     _check_alike(cam1, cam2)
     return (_float(cam1) - _float(cam2)).abs().mean()
 
@@ -119,8 +109,8 @@ def ecr_loss(cam: Tensor, cam_rv: Tensor, share: float = 0.2, channels: int | No
     """Equivariant cross regularisation: mean of the greatest `share` of an image's |max_onehot(cam) - cam_rv| -> 0-d.
 
     cam (N,C,h,w) in [0,1] of one view with its background, without gradient; cam_rv the same of the other view after
-    the pixel correlation module. channels: how many there are in all, where both leave out some that are 0.
-    Source: SEAM, L_ECR, and its code for the share.
+    the pixel correlation module. channels: how many there are in all, where both leave out some that are 0. Source:
+    SEAM, L_ECR, and its code for the share.
     """
     _check_alike(cam, cam_rv)
     if not 0 < share <= 1:
@@ -134,8 +124,7 @@ def ecr_loss(cam: Tensor, cam_rv: Tensor, share: float = 0.2, channels: int | No
 def sample_pixels(prob: Tensor, num_samples: int = 10, generator: Generator | None = None) -> Tensor:
     """prob (N,K,h,w) >= 0, not all 0 in a map -> (N,K,num_samples) flat pixel indices, drawn with replacement.
 
-    A pixel's chance is its share of its map's sum. The generator must live on the device of prob; None is torch's own.
-    Source: HFPL.
+    A pixel's chance is its share of its map's sum (HFPL). The generator must live on the device of prob; None: torch's.
     """
     _check_maps("prob", prob)
     if not isinstance(num_samples, int) or num_samples < 1:
@@ -148,8 +137,7 @@ def sample_pixels(prob: Tensor, num_samples: int = 10, generator: Generator | No
 def importance_sampling(logits: Tensor, num_samples: int = 10, generator: Generator | None = None) -> Tensor:
     """logits (N,K,h,w) -> (N,K,num_samples) of them, pixels drawn in proportion to sigmoid(logit) + 1e-5.
 
-    ISL is the multilabel_soft_margin of the result. Gradient goes to the logits drawn, none to the chances.
-    Source: HFPL.
+    ISL (HFPL) is the multilabel_soft_margin of the result. Gradient goes to the logits drawn, none to the chances.
     """
     _check_maps("logits", logits)
     logits = _float(logits)
@@ -218,10 +206,7 @@ def seam_loss(
     parts, and isl, which is within cls1. isl and fsl are absent where their weight is 0.
     Source: SEAM and HFPL; their published training step for details.
     """
-    if weights is None:
-        from pgt.seam_weights import SEAMWeights
-
-        weights = SEAMWeights()
+    weights = weights or SEAMWeights()  # pyright: ignore[reportPossiblyUnboundVariable]
     (cam1, cam_rv1, logits1), (cam2, cam_rv2, *_) = ([_float(tensor) for tensor in view] for view in (first, second))
     for maps in (cam1, cam2, logits1):
         _check_label(maps[:, 1:], label)
@@ -261,8 +246,7 @@ def generalized_cross_entropy(logits: Tensor, label: Tensor, q: float, ignore: i
     """Mean of (1 - p^q) / q over the pixels that are not `ignore`, p the probability of their label; 0 without pixels.
 
     logits (N,C,H,W), label (N,H,W) int64. q towards 0 gives cross entropy; q 1 gives the mean absolute error, which
-    wrong labels trouble least.
-    Source: Zhang & Sabuncu, NeurIPS 2018, equation 6.
+    wrong labels trouble least. Source: Zhang & Sabuncu, NeurIPS 2018, equation 6.
     """
     sure = label != ignore
     log_p = -F.cross_entropy(logits, label, ignore_index=ignore, reduction="none")

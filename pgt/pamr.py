@@ -11,7 +11,7 @@ pamr() takes tensors, pamr_numpy() arrays (and needs no torch). The kernels do n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,18 +36,16 @@ def pamr(image: Tensor, mask: Tensor, dilations: Sequence[int] = DILATIONS, num_
 
     ValueError: shapes that do not fit, no pixels, NaN or infinite values, dilations that are not positive
     integers, num_iter below 0, tensors that are not floating point or lie on two devices.
-    Source: Araslanov & Roth, CVPR 2020, section 3.3.
     """
     import torch
 
-    _check(image, mask, 4, dilations, num_iter)
-    if len(image) != len(mask):
-        raise ValueError(f"{len(image)} images but masks for {len(mask)}: give the masks of each image")
     if not (image.is_floating_point() and mask.is_floating_point()):
         raise ValueError(f"image is {image.dtype}, mask {mask.dtype}: make both floating point with .float()")
     if image.device != mask.device:
         raise ValueError(f"the image is on {image.device}, the mask on {mask.device}: move one to the other")
-    _check_finite(bool(torch.isfinite(image).all() & torch.isfinite(mask).all()))
+    _check(image, mask, 4, dilations, num_iter, torch.isfinite)
+    if len(image) != len(mask):
+        raise ValueError(f"{len(image)} images but masks for {len(mask)}: give the masks of each image")
     offsets = _offsets(dilations)
     with torch.no_grad():
         if not (mask.is_cpu and image.dtype == mask.dtype == torch.float32):
@@ -59,11 +57,10 @@ def pamr(image: Tensor, mask: Tensor, dilations: Sequence[int] = DILATIONS, num_
 def pamr_numpy(image: Array, mask: Array, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER) -> Array:
     """pamr() of one image (3,h,w) and masks (C,hm,wm), any real dtype, without torch -> (C,h,w) float32.
 
-    ValueError and source: as pamr().
+    ValueError: as pamr().
     """
     image, mask = np.asarray(image, np.float32), np.array(mask, np.float32)
-    _check(image, mask, 3, dilations, num_iter)
-    _check_finite(bool(np.isfinite(image).all() and np.isfinite(mask).all()))
+    _check(image, mask, 3, dilations, num_iter, np.isfinite)
     return _refine(image, mask, _offsets(dilations), num_iter)
 
 
@@ -89,7 +86,9 @@ def refine_saliency(
     return _resize(refined / (refined.max() + np.float32(1e-5)), (height, width))[0]
 
 
-def _check(image: Array | Tensor, mask: Array | Tensor, ndim: int, dilations: Sequence[int], num_iter: int) -> None:
+def _check(
+    image: Any, mask: Any, ndim: int, dilations: Sequence[int], num_iter: int, isfinite: Callable[[Any], Any]
+) -> None:
     """Refuse shapes and settings that pamr() cannot work with; image and mask are arrays or tensors."""
     batch = "N," if ndim == 4 else ""
     if image.ndim != ndim or image.shape[-3] != 3:
@@ -103,10 +102,7 @@ def _check(image: Array | Tensor, mask: Array | Tensor, ndim: int, dilations: Se
         raise ValueError(f"dilations must be one or more positive integers, not {dilations!r}")
     if not isinstance(num_iter, (int, np.integer)) or num_iter < 0:
         raise ValueError(f"num_iter must be an integer of 0 or more, not {num_iter!r}")
-
-
-def _check_finite(finite: bool) -> None:
-    if not finite:
+    if not (isfinite(image).all() and isfinite(mask).all()):
         raise ValueError("image or mask holds NaN or infinite values: mend the step that made them")
 
 

@@ -35,6 +35,5 @@ def check_bounds(settings: Any) -> None:
     """Raises ValueError where a field of the dataclass is out of bounds."""
     for f in fields(settings):
         value = getattr(settings, f.name)
-        problem = out_of_bounds(value, f.metadata)
-        if problem:
+        if problem := out_of_bounds(value, f.metadata):
             raise ValueError(f"{f.name} is {value!r}: {problem}")

@@ -25,9 +25,8 @@ def slic(
 ) -> Array:
     """Superpixels of an image (H, W, 3) uint8 RGB -> labels (H, W) int32, 0..n-1, every one in use and connected.
 
-    n_segments: roughly how many; compactness: weight of position against colour, > 0.
-    lab: a key of LAB_MODES, the colour space.  num_iter: rounds of k-means, 1 or more.
-
+    n_segments: roughly how many; compactness: weight of position against colour, > 0. lab: a key of LAB_MODES, the
+    colour space. num_iter: rounds of k-means, 1 or more.
     Raises ValueError for another image, no segments, a compactness of 0 or less, an unknown mode.
     """
     image = np.ascontiguousarray(image)
@@ -37,7 +36,9 @@ def slic(
         raise ValueError(f"n_segments {n_segments} and num_iter {num_iter} must be 1 or more, {compactness=} above 0")
     if lab not in LAB_MODES:
         raise ValueError(f"lab is {lab!r}: give one of {tuple(LAB_MODES)}")
-    return _renumber(_slic(image, n_segments, compactness, num_iter, *LAB_MODES[lab]))
+    labels = _slic(image, n_segments, compactness, num_iter, *LAB_MODES[lab])
+    used = np.bincount(labels.reshape(-1)) > 0
+    return (np.cumsum(used, dtype=np.int32) - np.int32(1))[labels]
 
 
 def superpixel_mean(saliency: Array, superpixel: Array) -> Array:
@@ -68,12 +69,6 @@ def threshold_by_mean(saliency: Array, high: float = 1.2, low: float = 0.7) -> A
     mean = saliency.mean() if saliency.size else 0.0
     raised = np.where(saliency > high * mean, np.uint8(255), saliency)
     return np.where(raised < low * mean, np.uint8(0), raised)
-
-
-def _renumber(labels: Array) -> Array:
-    """Labels in use become 0..n-1 in their order."""
-    used = np.bincount(labels.reshape(-1)) > 0
-    return (np.cumsum(used, dtype=np.int32) - np.int32(1))[labels]
 
 
 # ---- scikit-image's arithmetic, operation by operation, so that the labels are the same ----

@@ -31,8 +31,7 @@ from misc.train.loop import Group, Order, factor_groups
 from misc.train.stage import Stage, start_of, train
 from net import NetFacts, Network, SEAMNet
 from net.fast.for_training import for_training
-from net.fixed import Fixed
-from net.network import parameter_groups, resized
+from net.network import Fixed, parameter_groups, resized
 from net.prototypes import class_prototypes
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss

@@ -56,13 +56,6 @@ def parallel_map(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prefetch(
-    fn: Callable[[Item], Result], items: Sequence[Item], ahead: int
-) -> Iterator[tuple[Item, Result | OSError]]:
-    """As parallel_map, `ahead` items before the caller: for reading while a device works."""
-    return parallel_map(fn, items, min(ahead, 8), ahead)
-
-
 def _try(fn: Callable[[Item], Result], item: Item) -> Result | OSError:
     try:
         return fn(item)

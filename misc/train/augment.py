@@ -32,29 +32,21 @@ def random_resize_long(image: np.ndarray, low: int, high: int, rng: Generator) -
     return resize(image, tuple(max(1, round(side * scale)) for side in image.shape[:2]))
 
 
-def crop_box(size: tuple[int, int], crop: int, rng: Generator) -> tuple[slice, slice, slice, slice]:
-    """Where a crop x crop window lies on an image of this size (H, W), drawn evenly; a shorter side is placed anywhere
-    within the window instead. -> rows and columns of the window, rows and columns of the image."""
-    places = []
-    for side in size:
-        space, start = crop - side, int(rng.integers(0, abs(crop - side) + 1))
-        length = min(crop, side)
-        inside, outside = slice(start, start + length), slice(0, length)
-        places.append((inside, outside) if space > 0 else (outside, inside))
-    (top, rows), (left, columns) = places
-    return top, left, rows, columns
-
-
 def random_crop(
     arrays: Sequence[np.ndarray], crop: int, fills: Sequence[Sequence[float] | float], rng: Generator
 ) -> list[np.ndarray]:
-    """The same crop of arrays (H,W,...) that belong together, each with its own fill."""
-    top, left, rows, columns = crop_box(arrays[0].shape[:2], crop, rng)
-    out = []
+    """The same crop x crop window of arrays (H,W,...) that belong together, each with its own fill. Where it lies is
+    drawn evenly; a side of the arrays that is shorter is placed anywhere within the window instead."""
+    places, out = [], []
+    for side in arrays[0].shape[:2]:
+        start, length = int(rng.integers(0, abs(crop - side) + 1)), min(crop, side)
+        moved, whole = slice(start, start + length), slice(0, length)
+        places.append((moved, whole) if crop > side else (whole, moved))
+    in_window, in_array = zip(*places, strict=True)
     for array, fill in zip(arrays, fills, strict=True):
         window = np.empty((crop, crop, *array.shape[2:]), array.dtype)
         window[:] = np.asarray(fill).round().astype(array.dtype) if array.dtype.kind == "u" else fill
-        window[top, left] = array[rows, columns]
+        window[in_window] = array[in_array]
         out.append(window)
     return out
 

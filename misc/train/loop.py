@@ -123,16 +123,11 @@ def factor_groups(parameters: Sequence[Sequence[nn.Parameter]], head_factor: flo
 
 def make_optimizer(groups: Sequence[Group], how: Optimization) -> torch.optim.Optimizer:
     """What has no gradient is left out."""
-    parameters = [
-        {
-            "params": [p for p in group.parameters if p.requires_grad],
-            "lr": how.learning_rate * group.factor,
-            "factor": group.factor,
-            "weight_decay": how.weight_decay if group.decays else 0.0,
-        }
-        for group in groups
-    ]
-    parameters = [group for group in parameters if group["params"]]
+    parameters = []
+    for group in groups:
+        rate, decay = how.learning_rate * group.factor, how.weight_decay if group.decays else 0.0
+        if trained := [p for p in group.parameters if p.requires_grad]:
+            parameters.append({"params": trained, "lr": rate, "factor": group.factor, "weight_decay": decay})
     if how.optimizer == "adamw":
         return torch.optim.AdamW(parameters, betas=(how.momentum, 0.999))
     return torch.optim.SGD(parameters, lr=how.learning_rate, momentum=how.momentum)
@@ -202,7 +197,9 @@ class _Loop:
         if length.batch_size < self.parts:
             raise InputError(f"a batch of {length.batch_size} cannot be shared by {self.parts} (processes x forwards)")
         self.step, self.rows, self.results = 0, [], {}
-        self.identity = _identity(how, length, where.identity)
+        settings = {**asdict(how), **asdict(length), **where.identity}
+        # as it comes back from a state: everything but numbers and truth values as text
+        self.identity = {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in settings.items()}
         self.optimizer = make_optimizer(task.groups, how)
         self.mean = {k: v.detach().clone() for k, v in task.net.state_dict().items()} if how.ema else None
         self.order = Order(length.num_images, length.seed)
@@ -230,13 +227,8 @@ class _Loop:
     def save(self) -> None:
         if self.run.processes.rank == 0:
             self.write_rows()
-            state = {
-                "step": self.step,
-                "net": self.task.net.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "identity": self.identity,
-                "results": self.results,
-            }
+            state = {"step": self.step, "net": self.task.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+            state |= {"identity": self.identity, "results": self.results}
             save_state(self.where.states, self.step, state if self.mean is None else {**state, "mean": self.mean})
 
     # steps
@@ -280,7 +272,9 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         total: dict[str, Tensor] = {}
         for i in range(self.how.accumulate):
-            torch.manual_seed(_seed_of(self.length.seed, self.step, self.run.processes.rank * self.how.accumulate + i))
+            part = self.run.processes.rank * self.how.accumulate + i
+            seed = np.random.SeedSequence((self.length.seed, 2, self.step, part)).generate_state(1, np.uint64)[0]
+            torch.manual_seed(int(seed >> np.uint64(1)))
             batch = next(batches)
             last = i == self.how.accumulate - 1
             share = len(batch[0]) * self.run.processes.count / self.length.batch_size
@@ -322,9 +316,7 @@ class _Loop:
             yield tuple(t.to(self.run.device, non_blocking=True) for t in tensors)
 
     def make_batch(self, places: range) -> tuple[Tensor, ...]:
-        samples = [
-            self.task.sample(self.order[place], np.random.default_rng((self.length.seed, 1, place))) for place in places
-        ]
+        samples = [self.task.sample(self.order[at], np.random.default_rng((self.length.seed, 1, at))) for at in places]
         return tuple(_stack(arrays) for arrays in zip(*samples, strict=True))
 
     # what is to be seen
@@ -342,8 +334,7 @@ class _Loop:
         bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {rate:.2g}, {speed:.1f} img/s")
 
     def validate(self, speed: float) -> None:
-        net = self.task.net
-        kept = None
+        net, kept = self.task.net, None
         if self.mean is not None:
             kept = {k: v.clone() for k, v in net.state_dict().items()}
             net.load_state_dict(self.mean)
@@ -365,16 +356,6 @@ def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
     """Images (H,W,3) -> (N,3,H,W), which lie in memory as the network wants them; anything else -> (N,...)."""
     batch = torch.from_numpy(np.stack(arrays))
     return batch.permute(0, 3, 1, 2) if batch.dim() == 4 and batch.shape[3] == 3 else batch
-
-
-def _seed_of(seed: int, step: int, part: int) -> int:
-    return int(np.random.SeedSequence((seed, 2, step, part)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _identity(how: Optimization, length: Length, more: Mapping[str, object]) -> dict[str, object]:
-    """As it comes back from a state: everything but numbers and truth values as text."""
-    settings = {**asdict(how), **asdict(length), **more}
-    return {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in settings.items()}
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

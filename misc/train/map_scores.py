@@ -1,7 +1,5 @@
 """How well the maps of a CAM network find the objects, while it is trained."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +20,6 @@ class MapScores:
     masks: dict[str, Path] | None = None
     _boxes: BoxAccuracy = field(default_factory=BoxAccuracy)
     _f: SaliencyMetrics = field(default_factory=SaliencyMetrics)
-    _num_masks: int = 0
 
     def step(self, stem: str, cam: np.ndarray, size: tuple[int, int]) -> None:
         """Add the image of this stem and size (H, W), if it has boxes or a mask: maps (P,h,w) in [0,1] of its classes.
@@ -35,14 +32,11 @@ class MapScores:
         if self.boxes and stem in self.boxes:
             self._boxes.step(cam, self.boxes[stem].at(size))
         if self.masks and stem in self.masks:
-            mask = read_mask(self.masks[stem])
+            mask = read_mask(file := self.masks[stem])
             if mask.shape != size:
-                raise OSError(
-                    f"{self.masks[stem]} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}"
-                )
+                raise OSError(f"{file} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}")
             self._f.step((255 * cam).round().astype(np.uint8), mask)
-            self._num_masks += 1
 
     def get_results(self) -> dict[str, float]:
         found = {"max_box_acc": self._boxes.get_results()["max_box_acc"]} if self._boxes.n else {}
-        return {**found, "max_f": float(self._f.get_results()["max_f"])} if self._num_masks else found
+        return {**found, "max_f": float(self._f.get_results()["max_f"])} if self._f.n else found

@@ -51,7 +51,7 @@ def train(
         run = Run(device, processes, args.num_workers, args.quiet, stage.on_epoch)
         scores = fit(trained, how, length, where, run)
     if is_main():
-        file, what = _checkpoint(args, name), f"train_{name}"
+        file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"
         stage.save(file, trained.net)
         facts = {**{k: stage.identity[k] for k in ("network",) if k in stage.identity}, "sha256": sha256_of(file)}
         same = read_json(record_path(args, what)).get("sha256") == facts["sha256"]
@@ -72,13 +72,9 @@ def length_of(recipe: Any, num_images: int, seed: int) -> Length:
     return Length(num_images, recipe.batch_size, steps, seed)
 
 
-def _checkpoint(args: Args, name: str) -> Path:
-    return args.result_dir / "ckpt" / f"{name}.pth"
-
-
 def trained_file(args: Args, name: str, flag: str) -> Path:
     """The checkpoint that train_<name> leaves. Raises InputError where it did not."""
-    path = _checkpoint(args, name)
+    path = args.result_dir / "ckpt" / f"{name}.pth"
     if not path.is_file():
         raise InputError(f"{path} is missing: run train_{name} (--train_{name}_pass), or give --{flag} FILE")
     return path

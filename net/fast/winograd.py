@@ -49,8 +49,7 @@ class WinogradConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
-        transform = _two_sided(_FILTER)  # (36,9)
-        weight = transform @ conv.weight.detach().double().flatten(2).permute(2, 1, 0).flatten(1)
+        weight = _two_sided(_FILTER) @ conv.weight.detach().double().flatten(2).permute(2, 1, 0).flatten(1)
         self.register_buffer("weight", weight.float().view(36, conv.in_channels, conv.out_channels), persistent=False)
         self.register_buffer("to_tiles", _two_sided(_INPUT).float(), persistent=False)
         self.register_buffer("from_tiles", _two_sided(_OUTPUT).float(), persistent=False)
@@ -59,14 +58,11 @@ class WinogradConv2d(nn.Module):
     @staticmethod
     def pays(module: nn.Module) -> bool:
         """Whether module is such a convolution on a CPU, wide enough for the products to outweigh the transforms."""
-        if (
-            not isinstance(module, nn.Conv2d)
-            or not module.weight.is_cpu
-            or min(module.in_channels, module.out_channels) < _MIN_CHANNELS
-        ):
+        if not isinstance(module, nn.Conv2d) or not module.weight.is_cpu:
             return False
         shape = (module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
-        return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
+        wide = min(module.in_channels, module.out_channels) >= _MIN_CHANNELS
+        return wide and shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, height, width = x.shape

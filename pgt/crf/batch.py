@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy import ndarray as Array
 from torch import Tensor
 
 from pgt.crf import CLIP
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def dense_crf_torch(image: Tensor, prob: Tensor, params: CRFParams) -> Tensor:
-    """dense_crf of a batch: images (N, 3, H, W), RGB of 0..255, and probabilities (N, C, H, W) in [0, 1].
-
-    -> marginals (N, C, H, W) float32 on the device of the tensors.
-    """
+    """dense_crf of a batch: mean_field_torch of images and probabilities (N, C, H, W) in [0, 1]."""
     return mean_field_torch(image, -prob.float().clamp(CLIP, 1.0).log(), params)
 
 
@@ -65,9 +63,7 @@ def build_batch(image: Tensor, sxy: float, srgb: float, x_axis: int) -> Lattice:
     return Lattice(simplex[: len(weight)], corner, weight, _neighbours(vertex_key, stride))
 
 
-def _embed(
-    image: Tensor, scale: np.ndarray, x_axis: int, low: np.ndarray, stride: np.ndarray, cells: int
-) -> tuple[Tensor, Tensor]:
+def _embed(image: Tensor, scale: Array, x_axis: int, low: Array, stride: Array, cells: int) -> tuple[Tensor, Tensor]:
     """Simplex keys (N*H*W,) int64, barycentric weights (N*H*W, d+1)."""
     n, channels, height, width = image.shape
     d = 2 + channels
@@ -100,7 +96,7 @@ def _embed(
     return key, weight
 
 
-def _corner_keys(simplex_key: Tensor, stride: np.ndarray) -> Tensor:
+def _corner_keys(simplex_key: Tensor, stride: Array) -> Tensor:
     """Vertex keys (S, d+1), as in lattice."""
     d = len(stride) - 1
     fall = simplex_key.new_zeros(d + 1, len(simplex_key))
@@ -112,7 +108,7 @@ def _corner_keys(simplex_key: Tensor, stride: np.ndarray) -> Tensor:
     return steps.cumsum(0).T
 
 
-def _neighbours(vertex_key: Tensor, stride: np.ndarray) -> Tensor:
+def _neighbours(vertex_key: Tensor, stride: Array) -> Tensor:
     """(d+1, M, 2), as in lattice; the keys are sorted."""
     m, size = len(vertex_key), len(stride)
     wrap = torch.where(vertex_key % size == 0, size - int(stride.sum()) * size, 0)

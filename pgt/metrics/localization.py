@@ -1,11 +1,5 @@
 """Localisation by class activation maps: MaxBoxAcc of Choe et al., CVPR 2020, "Evaluating Weakly Supervised Object
-Localization Methods Right".
-
-    accuracy = BoxAccuracy()
-    for cam, boxes in pairs:
-        accuracy.step(cam, boxes)
-    print(accuracy.get_results()["max_box_acc"])
-"""
+Localization Methods Right"."""
 
 from __future__ import annotations
 

@@ -1,17 +1,12 @@
 """Saliency metrics: the numbers of PySODMetrics (1.6.2), about seven times as fast.
 
-MAE (Perazzi et al., CVPR 2012), F-measure and precision-recall curve (Achanta et al., CVPR 2009, beta^2 =
-0.3), weighted F (Margolin et al., CVPR 2014, beta^2 = 1), S-measure (Fan et al., ICCV 2017, alpha = 0.5),
-E-measure (Fan et al., IJCAI 2018).
+MAE (Perazzi et al., CVPR 2012), F-measure and precision-recall curve (Achanta et al., CVPR 2009, beta^2 = 0.3),
+weighted F (Margolin et al., CVPR 2014, beta^2 = 1), S-measure (Fan et al., ICCV 2017, alpha = 0.5), E-measure (Fan et
+al., IJCAI 2018).
 
-    metrics = SaliencyMetrics()
-    for pred, gt in pairs:
-        metrics.step(pred, gt)
-    print(metrics.get_results()["max_f"])
-
-Masks are binary, so most of it is counting: the levels of the foreground and of the background, counted once,
-give F, E, precision and recall at all 256 thresholds. Only the S-measure (four blocks) and the weighted F
-(nearest foreground pixel, 7x7 Gaussian) ask where the pixels lie.
+Masks are binary, so most of it is counting: the levels of the foreground and of the background, counted once, give F,
+E, precision and recall at all 256 thresholds. Only the S-measure (four blocks) and the weighted F (nearest foreground
+pixel, 7x7 Gaussian) ask where the pixels lie.
 """
 
 from __future__ import annotations
@@ -36,8 +31,8 @@ MEANS = ("mae", "adp_f", "weighted_f", "s_measure", "adp_e")
 class SaliencyScores:
     """The scores of one image; curves are float64 (256,), entry i being threshold 255 - i.
 
-    All lie in [0, 1] but the E-measure: it divides by one pixel less than there are, so it can end slightly
-    above 1, and for an image of one pixel it is 0 or 1 / 2.2e-16.
+    All lie in [0, 1] but the E-measure: it divides by one pixel less than there are, so it can end slightly above 1,
+    and for an image of one pixel it is 0 or 1 / 2.2e-16.
     """
 
     name: str
@@ -51,21 +46,10 @@ class SaliencyScores:
     f: Array
     e: Array
 
-    @property
-    def mean_f(self) -> float:
-        return float(self.f.mean())
-
-    @property
-    def max_f(self) -> float:
-        return float(self.f.max())
-
-    @property
-    def mean_e(self) -> float:
-        return float(self.e.mean())
-
-    @property
-    def max_e(self) -> float:
-        return float(self.e.max())
+    mean_f = property(lambda self: float(self.f.mean()))
+    max_f = property(lambda self: float(self.f.max()))
+    mean_e = property(lambda self: float(self.e.mean()))
+    max_e = property(lambda self: float(self.e.max()))
 
 
 class SaliencyMetrics:
@@ -96,13 +80,11 @@ class SaliencyMetrics:
         self._sums = {key: total + other._sums[key] for key, total in self._sums.items()}
 
     def get_results(self) -> dict[str, float | Array]:
-        """Values of the data set: scores and curves averaged over the images.
+        """Means over the images: mae, adp_f, mean_f, max_f, weighted_f, s_measure, adp_e, mean_e, max_e (float), and
+        precision, recall, f, e (float64 (256,), thresholds 255 to 0). Raises ValueError if there is no image.
 
-        mean_f, max_f, mean_e and max_e are taken from the averaged curve, as PySODMetrics' reports do:
-        max_f is the best F that one threshold for all images reaches, not the mean of each image's best.
-
-        Returns mae, adp_f, mean_f, max_f, weighted_f, s_measure, adp_e, mean_e, max_e (float) and precision,
-        recall, f, e (float64 (256,), thresholds 255 to 0). Raises ValueError if there is no image.
+        mean_f, max_f, mean_e and max_e are taken from the averaged curve, as PySODMetrics' reports do: max_f is the
+        best F that one threshold for all images reaches, not the mean of each image's best.
         """
         if not self.n:
             raise ValueError("no image has been scored; call step(pred, gt) before get_results().")
@@ -118,11 +100,9 @@ class SaliencyMetrics:
 def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = "") -> SaliencyScores:
     """Scores of a prediction against its mask.
 
-    pred (H, W): float32 or float64 in [0, 1], or uint8, which is divided by 255. normalize then stretches it
-    to minimum 0 and maximum 1; a constant map stays as it is.
-    gt (H, W): bool, or uint8 with the foreground above 128 (so a uint8 mask of 0 and 1 is all background:
-    give `mask > 0`).
-    name: kept in the result, to find the image again.
+    pred (H, W): float32 or float64 in [0, 1], or uint8, which is divided by 255. normalize then stretches it to minimum
+    0 and maximum 1; a constant map stays as it is. gt (H, W): bool, or uint8 with the foreground above 128 (so a uint8
+    mask of 0 and 1 is all background: give `mask > 0`). name: kept in the result, to find the image again.
 
     Conventions, all as in PySODMetrics:
     - A pixel is found at threshold t if floor(255 pred) >= t; at the adaptive threshold, twice the mean but at most 1,
@@ -133,8 +113,8 @@ def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = 
     - A block of the S-measure in which both pred and gt are flat scores 1 (be they equal or not), and 0 if only one is
       flat. A flat pred other than 0 and 1 is taken for flat only if its mean happens to round to its value.
     Departures:
-    - With the centre of the foreground in the last row or column, blocks of the S-measure are empty, and
-      PySODMetrics gives NaN; here they count nothing, as their area says.
+    - With the centre of the foreground in the last row or column, blocks of the S-measure are empty, and PySODMetrics
+      gives NaN; here they count nothing, as their area says.
     - PySODMetrics divides float maps by 255 too if it normalises, which shows in constant maps only.
 
     Raises ValueError for a wrong type, shape, dtype or range.
@@ -146,7 +126,7 @@ def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = 
     hist, (adp_fp, adp_tp) = _tally(exact, levels, gt, float(min(2 * pred.mean(), 1)))
     num_bg, num_fg = hist.sum(axis=1)
     fp, tp = hist[:, ::-1].cumsum(axis=1)  # levels >= 255, >= 254, ..., >= 0
-    precision, recall, f = _precision_recall_f(tp, fp, num_fg)
+    curves = *_precision_recall_f(tp, fp, num_fg), _e_measure(tp, fp, num_fg, num_bg)
     (bg_mean, bg_std), (fg_mean, fg_std) = _moments(exact, gt)
     if num_fg == 0:
         s_measure = 1 - bg_mean
@@ -162,10 +142,7 @@ def saliency_scores(pred: Array, gt: Array, normalize: bool = True, name: str = 
         weighted_f=_weighted_f(exact, gt) if num_fg else 0.0,
         s_measure=float(s_measure),
         adp_e=float(_e_measure(adp_tp, adp_fp, num_fg, num_bg)),
-        precision=precision,
-        recall=recall,
-        f=f,
-        e=_e_measure(tp, fp, num_fg, num_bg),
+        **dict(zip(CURVES, curves, strict=True)),
     )
 
 
@@ -196,10 +173,8 @@ def _normalise(pred: Array, normalize: bool) -> tuple[Array, Array]:
 
 @njit(cache=True, nogil=True)
 def _tally(pred: Array, levels: Array, gt: Array, threshold: float):
-    """Counts of the background [0] and of the foreground [1].
-
-    Returns hist int64 (2, 256), of the levels, and found int64 (2,), pixels with pred >= threshold.
-    """
+    """Of the background [0] and the foreground [1]: hist int64 (2, 256) of the levels, and found int64 (2,), how many
+    pixels have pred >= threshold."""
     hist = np.zeros((2, LEVELS), np.int64)
     found = np.zeros(2, np.int64)
     for y in range(gt.shape[0]):
@@ -314,10 +289,10 @@ def _weighted_f(pred: Array, gt: Array) -> float:
 def _spread_errors(pred: Array, gt: Array, importance: Array):
     """Errors of the foreground, spread over the background, and the weighted sum of the background's own.
 
-    pred: float64 (H, W); gt: bool (H, W) with foreground; importance: weights by squared distance, the last
-    one for all beyond. Returns error (H, W), 1 - pred at the nearest foreground pixel, and the sum. Distances
-    are exact; of equally near pixels the one in the lowest column counts, and of those the one in the lowest
-    row, as scipy.ndimage.distance_transform_edt chooses.
+    pred: float64 (H, W); gt: bool (H, W) with foreground; importance: weights by squared distance, the last one for all
+    beyond. Returns error (H, W), 1 - pred at the nearest foreground pixel, and the sum. Distances are exact; of equally
+    near pixels the one in the lowest column counts, and of those the one in the lowest row, as
+    scipy.ndimage.distance_transform_edt chooses.
     """
     h, w = gt.shape
     row = _nearest_row(gt)

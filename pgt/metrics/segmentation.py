@@ -1,13 +1,8 @@
 """Segmentation metrics: confusion matrix and IoU, the background-threshold sweep of CAMs, and the contour F-measure.
 
-    confusion = Confusion(num_classes)
-    for pred, gt in pairs:
-        confusion.step(pred, gt)
-    print(confusion.get_results()["miou"])
-
-Every class here sums integers: parts of a data set can be counted anywhere and merged, and the order changes nothing.
-A label map is (H,W) integers, 0 background, 1..C-1 classes, `ignore` (255) void: where the mask is void, nothing
-counts; where the prediction is void, it is a miss of the mask's class and a false alarm of none.
+Every class here sums integers, so that the order of images and parts changes nothing. A label map is (H,W) integers, 0
+background, 1..C-1 classes, `ignore` (255) void: where the mask is void, nothing counts; where the prediction is void,
+it is a miss of the mask's class and a false alarm of none.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from net import NetFacts, for_inference
-from net.deeplab import HEADS, SegNet, published
+from net.deeplab import HEADS, SegNet
 from net.efficientnet_lite import EfficientNetLite
 from net.network import parameter_groups
-from net.resnet38 import ResNet38
+from net.resnet38 import ResNet38, published
 from net.resnet50 import ResNet50
 
 BACKBONES = {

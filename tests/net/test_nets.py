@@ -55,7 +55,7 @@ def _check(network, image, scale, expected, key, logits_key, cam_key, every):
 
 
 @pytest.mark.parametrize("layout", ["cam", "imagenet"])
-@pytest.mark.parametrize("name", net.NETWORKS)
+@pytest.mark.parametrize("name", net.BACKBONES)
 def test_logits_are_the_spatial_mean_of_cam_and_folding_changes_nothing(name, layout, photographs):
     torch.manual_seed(0)
     network = _randomised(net.build(name, 7, layout=layout, head="softmax" if layout == "imagenet" else "sigmoid"))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from misc.errors import InputError
-from net import NetFacts, resnet38, seam
+from net import NetFacts, resnet38
 from net.mxnet import read_params
 from net.resnet38 import ResNet38, params_key
 from net.weights import load_backbone, read_checkpoint
@@ -23,7 +23,7 @@ def held(golden):
 def network(held, golden):
     """With the weights of the golden file, loaded strictly."""
     state = {k: torch.from_numpy(np.array(v)) for k, v in golden.weights(held).items()}
-    _, state = seam.published(state)
+    _, state = resnet38.published(state)
     made = ResNet38()
     made.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")})
     return made.eval()

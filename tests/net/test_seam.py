@@ -11,9 +11,9 @@ from net import NetFacts, for_inference, seam
 from net.densenet169 import DenseNet169
 from net.efficientnet_lite import EfficientNetLite
 from net.network import parameter_groups
-from net.resnet38 import ResNet38
+from net.resnet38 import ResNet38, published
 from net.resnet50 import ResNet50
-from net.seam import SEAMNet, normalised_cam, published
+from net.seam import SEAMNet, normalised_cam
 from pgt.cam import mirrored_batch, unmirror
 from pgt.losses import SEAMWeights, seam_loss
 

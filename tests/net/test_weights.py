@@ -37,7 +37,7 @@ def test_packaged_weights_know_the_cat(photographs):
     assert {"Egyptian cat", "tabby"} & set(names)
 
 
-@pytest.mark.parametrize("name", [n for n in net.NETWORKS if n.startswith("efficientnet")])
+@pytest.mark.parametrize("name", [n for n in net.BACKBONES if n.startswith("efficientnet")])
 def test_every_packaged_file_loads_strictly_as_its_own_network(name):
     assert read_checkpoint(imagenet_file(name)).facts.network == name
 
@@ -232,7 +232,7 @@ def test_a_backbone_is_taken_from_any_sound_file_of_it(tmp_path):
 
 
 def test_a_network_that_a_stage_asks_for_is_known_and_has_weights_to_start_from(tmp_path):
-    for name in net.NETWORKS:
+    for name in net.BACKBONES:
         require_network(name, "--x_network")
         require_network(name, "--x_network", "--x_weights", tmp_path / "any.pth")
     require_network(NAME, "--x_network", "--x_weights")

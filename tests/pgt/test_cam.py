@@ -6,8 +6,8 @@ import torch
 
 import net
 from benchmarks.make_cam import plain_saliency
-from net.resnet38 import ResNet38
-from net.seam import SEAMNet, published
+from net.resnet38 import ResNet38, published
+from net.seam import SEAMNet
 from net.weights import load
 from pgt.cam import (
     fuse_cams,

@@ -479,8 +479,8 @@ def test_published_tensors_of_a_step(golden):
 @pytest.fixture(scope="module")
 def published_net(golden):
     """The network of the published step, dropout off."""
-    from net.resnet38 import ResNet38
-    from net.seam import SEAMNet, published
+    from net.resnet38 import ResNet38, published
+    from net.seam import SEAMNet
 
     arrays = golden.weights(golden("hfpl_train_cam"))
     facts, state = published({name: torch.from_numpy(array) for name, array in arrays.items()})

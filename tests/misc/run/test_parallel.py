@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from misc.run.parallel import num_workers_for, parallel_map, prefetch
+from misc.run.parallel import num_workers_for, parallel_map
 
 
 def halve(x):
@@ -45,9 +45,9 @@ def test_a_bug_is_not_taken_for_a_bad_file():
             list(parallel_map(halve, [2, "four"], num_workers))
 
 
-def test_prefetch_is_in_order_and_bounded():
+def test_work_ahead_is_in_order_and_bounded():
     started = []
-    results = prefetch(lambda x: (started.append(x), halve(2 * x))[1], list(range(50)), ahead=3)
+    results = parallel_map(lambda x: (started.append(x), halve(2 * x))[1], list(range(50)), 3, ahead=3)
     first = [next(results) for _ in range(2)]
     time.sleep(0.2)
     assert first == [(0, 0), (1, 1)] and len(started) <= 6

@@ -6,7 +6,7 @@ from torch import nn
 
 from net import CAMNet, NetFacts, for_inference
 from net.fast.for_training import FoldedConv2d, for_training
-from net.fixed import Fixed
+from net.network import Fixed
 
 
 class Tiny(nn.Module):

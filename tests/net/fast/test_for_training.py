@@ -7,7 +7,7 @@ from torch.nn import functional as F
 import net
 from net.fast.depthwise import DepthwiseConv2d
 from net.fast.for_training import FoldedConv2d, for_training
-from net.fixed import Fixed
+from net.network import Fixed
 
 SHAPES = [  # side, kernel, stride, padding, dilation
     ((9, 11), 3, 1, 1, 1),
