@@ -25,7 +25,7 @@ from misc.files.store import read_json, write_json
 from misc.report.kinds import SALIENCY, folders, is_outdated
 from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, score_maps
 from misc.report.score_files import write_curves, write_scores
-from misc.run.evaluation import Command, Scored, Strict, compare, each_folder, main_of, only, table, to_json
+from misc.run.evaluation import Command, Files, Scored, Strict, compare, each_folder, main_of, only, table, to_json
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from pgt.metrics.localization import BoxAccuracy
@@ -46,14 +46,15 @@ def run(args: Args, failures: Failures) -> None:
     score_kinds({stem: masks[stem] for stem in labelled if stem in masks}, args, failures)
 
 
-def score_kinds(masks: Mapping[str, Path], args: Args, failures: Failures) -> None:
+def score_kinds(masks: Files, args: Args, failures: Failures) -> None:
     """A table on the terminal, metrics.json, and what misc/report/score_files.py says, of every kind that is there."""
-    results, read = {}, Kept()
+    results, read = {}, Kept()  # a mask is read once for all kinds
     for kind, path in folders(SALIENCY, args).items():
         if is_outdated(kind, masks, args):
             print(f"eval: {kind.key} is of other maps than those in cam and is left out: make it again")
             continue
-        row, rows = score_maps(path, masks, lambda folder, stem: folder / f"{stem}.png", args, failures, read)
+        preds = {stem: path / f"{stem}.png" for stem in masks}
+        row, rows = score_maps(path, masks, preds, args, failures, read)
         results[kind.key] = to_json({name: row[name] for name in COLUMNS if name in row})
         write_scores(args.result_dir, kind.key, ("image", "digest", *IMAGE_COLUMNS), rows)
         write_curves(args.result_dir, kind.key, row)
@@ -81,21 +82,17 @@ def score_folders(args: Args, failures: Strict) -> None:
     print(table(each_folder(args, score, IMAGE_COLUMNS), (*COLUMNS, "max_box_acc", "box_threshold")))
 
 
-def score_masks(
-    folder: Path, masks: Mapping[str, Path], preds: Mapping[str, Path], args: Args, failures: Strict
-) -> tuple[dict, list[tuple]]:
-    results, rows = score_maps(folder, masks, lambda _, name: preds.get(name), args, failures)
+def score_masks(folder: Path, masks: Files, preds: Files, args: Args, failures: Strict) -> tuple[dict, list[tuple]]:
+    results, rows = score_maps(folder, masks, preds, args, failures)
     if not rows:
         raise InputError(f"--pred_dir {folder}: no image of it could be scored")
     curves = {name: results.pop(name) for name in CURVES}
     return {**results, "curves_at_255_to_0": curves}, rows
 
 
-def score_boxes(
-    folder: Path, boxes: Mapping[str, ImageBoxes], preds: Mapping[str, Path], args: Args, failures: Strict
-) -> dict:
+def score_boxes(folder: Path, boxes: Mapping[str, ImageBoxes], preds: Files, args: Args, failures: Strict) -> dict:
     accuracy = BoxAccuracy()
-    for one in compare("eval", folder, boxes, score_box, args, failures, lambda _, name: preds.get(name)):
+    for one in compare("eval", folder, boxes, score_box, args, failures, preds):
         accuracy.merge(one)
     if not accuracy.n:
         raise InputError(f"--pred_dir {folder}: no map of it has a box")

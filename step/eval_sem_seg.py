@@ -84,9 +84,8 @@ def _contour_row(results: dict, names: tuple[str, ...]) -> dict:
 
 def _flat(row: dict) -> dict:
     """What the table shows. contour_f_published: void as background, absent classes as 1."""
-    forms = row["contour"]
-    published = forms["void_as_background"]["mean_f_absent_1"]
-    contours = {"contour_f": forms["void_left_out"]["mean_f"], "contour_f_published": published}
+    left_out, published = (row["contour"][form] for form in ("void_left_out", "void_as_background"))
+    contours = {"contour_f": left_out["mean_f"], "contour_f_published": published["mean_f_absent_1"]}
     return {**row.get("threshold_sweep", {}), **row, **contours}
 
 

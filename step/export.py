@@ -11,7 +11,7 @@ Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets;
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from misc.report.export import FORMATS, Labelled
 from misc.report.formats import EXPORT_FORMATS
 from misc.report.kinds import SALIENCY, folders
 from misc.run.each import Told
-from misc.run.evaluation import Command, Strict, compare, main_of
+from misc.run.evaluation import Command, Files, Strict, compare, main_of
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 
@@ -46,7 +46,7 @@ def run(args: Args, failures: Failures) -> None:
 
 def export_folder(
     folder: Path,
-    images: Mapping[str, Path],
+    images: Files,
     read: Callable[[Path], np.ndarray],
     spec: DatasetSpec,
     fmt: str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from misc.files.held import Held
 from misc.files.images import read_gray, read_mask
-from misc.report.score_files import digest_of, rounded
+from misc.report.score_files import Read, digest_of, rounded
 from misc.run.each import Told
-from misc.run.evaluation import Find, compare
+from misc.run.evaluation import Files, compare
 from misc.run.flags import Args
 from pgt.metrics.saliency import SaliencyMetrics, SaliencyScores, saliency_scores
 
@@ -21,24 +20,21 @@ IMAGE_COLUMNS = ("mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "
 
 
 def score_maps(
-    folder: Path, masks: Mapping[str, Path], find: Find, args: Args, failures: Told, read: Callable[[Path], Held] = Held
+    folder: Path, masks: Files, preds: Files, args: Args, failures: Told, read: Read = Held
 ) -> tuple[dict[str, float | np.ndarray], list[tuple]]:
     """What the maps in folder are worth, and a row per image: its name, digest and IMAGE_COLUMNS.
 
-    -> n and, where there is an image, SaliencyMetrics' results, with e_measure, which is mean_e. find: see
-    misc.run.evaluation.compare; read: how a mask comes into memory.
+    -> n and, where there is an image, SaliencyMetrics' results, with e_measure, which is mean_e.
     """
     metrics, rows = SaliencyMetrics(), []
-    for digest, scores in compare("eval", folder, masks, partial(score_map, read=read), args, failures, find):
+    for digest, scores in compare("eval", folder, masks, partial(score_map, read=read), args, failures, preds):
         metrics.add(scores)
         rows.append((scores.name, digest, *rounded(getattr(scores, key) for key in IMAGE_COLUMNS)))
     results = metrics.get_results() if rows else {}
     return {"n": len(rows), **results, **({"e_measure": results["mean_e"]} if rows else {})}, rows
 
 
-def score_map(
-    name: str, path: Path, mask_path: Path, read: Callable[[Path], Held] = Held
-) -> tuple[str, SaliencyScores]:
+def score_map(name: str, path: Path, mask_path: Path, read: Read) -> tuple[str, SaliencyScores]:
     """-> digest and scores. Raises OSError where a file is missing or corrupt, or the map not of the mask's size."""
     mask_file, file = read(mask_path), Held(path)
     mask, pred = read_mask(mask_file), read_gray(file)

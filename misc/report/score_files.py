@@ -6,13 +6,14 @@
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from misc.files.held import Held
 from misc.files.store import fingerprint, write_csv
 
 CURVES = ("precision", "recall", "f")
+Read = Callable[[Path], Held]  # how a file comes into memory
 
 
 def digest_of(label: Held, mask: Held) -> str:

@@ -14,9 +14,9 @@ from misc.files.held import Held
 from misc.files.predictions import Cams, read_label, read_prediction
 from misc.files.store import read_json, write_json
 from misc.report.kinds import Kind
-from misc.report.score_files import digest_of, rounded, write_scores
+from misc.report.score_files import Read, digest_of, rounded, write_scores
 from misc.run.each import Told
-from misc.run.evaluation import compare, to_json
+from misc.run.evaluation import Files, compare, to_json
 from misc.run.flags import Args
 from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
 
@@ -57,10 +57,8 @@ class Scores:
         return {"n": len(self.rows), **results, "iou": iou, **({"threshold_sweep": sweep} if sweep else {})}
 
 
-def score_folder(
-    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: Args, failures: Told, **how: Any
-) -> Scores:
-    """All masks (name -> file) against their predictions in folder; what cannot be used is added to failures.
+def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Told, **how: Any) -> Scores:
+    """All masks against their predictions in folder; what cannot be used is added to failures.
 
     args: num_workers, quiet; how: see score_image. Raises InputError where nothing can be scored, or CAMs and label
     maps lie side by side.
@@ -82,7 +80,7 @@ def score_image(
     spec: DatasetSpec,
     keys: str = "foreground",
     bg_score: float = 0.25,
-    read: Callable[[Path], Held] = Held,
+    read: Read = Held,
 ) -> Scores:
     """spec: the label space; keys: what key 0 of CAMs is (misc/files/predictions.py); bg_score: background's score;
     read: how a file comes into memory. Raises OSError where one is missing or damaged, sizes differ, or a value is no

@@ -16,8 +16,8 @@ from misc.run.each import Told
 from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
 
+Files = Mapping[str, Path]  # by the names of images
 Truth, Result = TypeVar("Truth"), TypeVar("Result")
-Find = Callable[[Path, str], Path | None]  # (folder, name) -> prediction
 
 
 class Strict:
@@ -46,14 +46,14 @@ def compare(
     work: Callable[[str, Path, Truth], Result],
     args: Args,
     failures: Told,
-    find: Find = find_prediction,
+    preds: Files | None = None,
 ) -> Iterator[Result]:
     """work(name, prediction, truth) of all truths (by name), in their order, by several workers.
 
-    find(folder, name): the prediction. Names that have none, and predictions of which work raises OSError, are added to
-    failures. args: num_workers, quiet.
+    preds: name -> prediction, where find_prediction is not to look for it in folder. Names that have none, and those of
+    which work raises OSError, are added to failures. args: num_workers, quiet.
     """
-    found = {name: find(folder, name) for name in truths}
+    found = {name: find_prediction(folder, name) if preds is None else preds.get(name) for name in truths}
     missing = [name for name, path in found.items() if path is None]
     for name in missing:
         failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(found)} are)")
@@ -135,9 +135,8 @@ def each_folder(
 
 def short_names(folders: Sequence[str]) -> dict[str, str]:
     """folder -> as many of its last parts as tell it from the others."""
-    parts = {folder: Path(folder).parts for folder in folders}
-    for n in range(1, max(map(len, parts.values()), default=0)):
-        names = {folder: "/".join(p[-n:]) for folder, p in parts.items()}
+    for n in range(1, max(len(Path(folder).parts) for folder in folders)):
+        names = {folder: "/".join(Path(folder).parts[-n:]) for folder in folders}
         if len(set(names.values())) == len(names):
             return names
     return {folder: folder for folder in folders}
@@ -147,7 +146,8 @@ def table(results: Mapping[str, Mapping[str, object]], columns: Sequence[str]) -
     """A row per result; columns that no row has are left out, cells that a row lacks are empty."""
     columns = [name for name in columns if any(name in row for row in results.values())]
     rows = [("", columns), *((name, [_cell(row.get(key)) for key in columns]) for name, row in results.items())]
-    first, widths = max([10, *(len(name) + 2 for name in results)]), [max(12, len(name) + 2) for name in columns]
+    first = max([10, *(len(name) + 2 for name in results)])
+    widths = [max(12, len(name) + 2) for name in columns]
     lines = (
         f"{name:{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         for name, cells in rows
