@@ -518,7 +518,10 @@ def test_ten_thousand_images(built, browser):
     files = built / "set/images/004.png", folder / "cam/004.png"
     entries = [Entry(f"{i:05}", files, folder / "report_files/004.webp") for i in range(number)]
     held = [Record((WIDTH, HEIGHT), (WIDTH, HEIGHT), {"cam.share": float(share)}) for share in shares]
-    write_text(folder / "many.html", page("Many", {**page_data(folder, columns, entries, held), "failed": 0}))
+    write_text(
+        folder / "many.html",
+        page("Many", {**page_data(folder, columns, dict(zip(entries, held, strict=True))), "failed": 0}),
+    )
     many = Page(browser, folder / "many.html")
     assert many.status() == "1–60 of 10,000 images" and len(many.all(".card")) == 60
     many.sort("cam.share")
