@@ -49,19 +49,19 @@ def run(args: Args, failures: Failures) -> None:
 def score_kinds(masks: Files, args: Args, failures: Failures) -> None:
     """A table on the terminal, metrics.json, and what misc/report/score_files.py says, of every kind that is there."""
     results, read = {}, Kept()  # a mask is read once for all kinds
-    for kind, path in folders(SALIENCY, args).items():
+    for kind, folder in folders(SALIENCY, args).items():
         if is_outdated(kind, masks, args):
             print(f"eval: {kind.key} is of other maps than those in cam and is left out: make it again")
             continue
-        preds = {stem: path / f"{stem}.png" for stem in masks}
-        row, rows = score_maps(path, masks, preds, args, failures, read)
+        preds = {stem: folder / f"{stem}.png" for stem in masks}
+        row, rows = score_maps(folder, masks, preds, args, failures, read)
         results[kind.key] = to_json({name: row[name] for name in COLUMNS if name in row})
         write_scores(args.result_dir, kind.key, ("image", "digest", *IMAGE_COLUMNS), rows)
         write_curves(args.result_dir, kind.key, row)
     print(table(results, COLUMNS))
-    held, keys = read_json(args.result_dir / "metrics.json"), {kind.key for kind in SALIENCY}
-    others = {key: row for key, row in held.items() if key not in keys}
-    write_json(args.result_dir / "metrics.json", {**others, **results})
+    path = args.result_dir / "metrics.json"
+    others = {key: row for key, row in read_json(path).items() if key not in {kind.key for kind in SALIENCY}}
+    write_json(path, {**others, **results})
 
 
 def score_folders(args: Args, failures: Strict) -> None:

@@ -27,8 +27,9 @@ def run(args: Args, failures: Failures) -> None:
     mask_dir = args.mask_dir or folder.mask_dir
     masks = find_images(mask_dir, "--mask_dir") if mask_dir else {}
     stems = [stem for stem, path in folder.images.items() if path not in failures][: args.overview_rows]
-    work, shown = partial(row, dirs=folders(SALIENCY, args)), {stem: masks.get(stem) for stem in stems}
-    rows = list(compare("overview", args.result_dir, shown, work, args, failures, folder.images))
+    masks_of = {stem: masks.get(stem) for stem in stems}
+    work = partial(row, dirs=folders(SALIENCY, args))
+    rows = list(compare("overview", args.result_dir, masks_of, work, args, failures, folder.images))
     if rows:
         write_png(args.result_dir / "overview.png", contact_sheet(rows))
         print(f"overview: {args.result_dir / 'overview.png'}")

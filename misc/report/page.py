@@ -182,8 +182,8 @@ def _walk(node: Mapping, path: tuple[str, ...] = ()):
 
 
 def _table(rows: Sequence[tuple[dict, Mapping]]) -> dict:
-    held, known = dict.fromkeys(key for _, numbers in rows for key in numbers), list(SCORES)
-    keys = sorted(held, key=lambda key: known.index(key) if key in known else len(known))
+    held = dict.fromkeys(key for _, numbers in rows for key in numbers)
+    keys = sorted(held, key=[*SCORES, *held].index)
     titles = [SCORES.get(key, (key.replace("_", " "), "high")) for key in keys]
     columns = [{"key": key, "title": title, "better": end} for key, (title, end) in zip(keys, titles, strict=True)]
     return {"columns": columns, "rows": [{**who, "values": [numbers.get(k) for k in keys]} for who, numbers in rows]}
