@@ -9,13 +9,13 @@ Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from data.datasets import DatasetSpec
 from misc.files.held import Kept
 from misc.report.kinds import SEG_CAM
-from misc.report.seg_scores import Protocol, Scores, score_folder, score_splits, split_row
+from misc.report.seg_scores import Scores, score_folder, score_splits
+from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from step.seg_set import open_eval
@@ -25,14 +25,12 @@ def run(args: Args, failures: Failures) -> None:
     score_splits(SEG_CAM, open_eval(args), args, failures, score)
 
 
-def score(
-    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: Args, failures: Failures
-) -> tuple[dict, Scores]:
+def score(folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Failures) -> tuple[Scores, dict]:
     """All thresholds at once; then, from the files in memory, contours at the best one."""
     read = Kept()
-    given = score_folder(folder, masks, Protocol(spec, bg_score=args.cam_bg_score, read=read), args, failures)
+    given = score_folder(folder, masks, spec, args, failures, bg_score=args.cam_bg_score, read=read)
     sweep = given.sweep.get_results()
     best, usable = sweep["best_threshold"], {name: masks[name] for name, *_ in given.rows}
-    at_best = score_folder(folder, usable, Protocol(spec, bg_score=best, read=read), args, failures)
-    own = {"best_threshold": best, f"contour_f_at_{args.cam_bg_score:g}": given.contour_f, "sweep": sweep["miou"]}
-    return {**split_row(given, at_best.contour_f), **own}, at_best
+    at_best = score_folder(folder, usable, spec, args, failures, bg_score=best, read=read)
+    more = {"best_threshold": best, f"contour_f_at_{args.cam_bg_score:g}": given.contour_f, "sweep": sweep["miou"]}
+    return at_best, more

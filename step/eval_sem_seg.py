@@ -24,8 +24,8 @@ from misc.errors import InputError
 from misc.files.images import find_images
 from misc.files.predictions import FIRST_LABEL
 from misc.report.kinds import SEM_SEG
-from misc.report.seg_scores import IMAGE_COLUMNS, Protocol, Scores, score_folder, score_splits
-from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, table
+from misc.report.seg_scores import IMAGE_COLUMNS, Scores, score_folder, score_splits
+from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, only, table
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from step.seg_set import open_eval
@@ -39,18 +39,18 @@ def run(args: Args, failures: Failures) -> None:
 
 def score_folders(args: Args, failures: Strict) -> None:
     """args.pred_dir against the masks, see parse; prints tables, writes args.out and args.per_image."""
-    protocol = Protocol(get_dataset(args.dataset), args.keys, args.bg_score)
-    masks = find_masks(args, protocol.spec)
+    spec = get_dataset(args.dataset)
+    masks = find_masks(args, spec)
 
     def score(folder: Path) -> tuple[dict, list[tuple]]:
         if not folder.is_dir():
             raise InputError(f"--pred_dir {folder}: no such folder")
-        scores = score_folder(folder, masks, protocol, args, failures)
-        return summary(scores, protocol), scores.rows
+        scores = score_folder(folder, masks, spec, args, failures, keys=args.keys, bg_score=args.bg_score)
+        return summary(scores, args.bg_score), scores.rows
 
     results = each_folder(args, score, IMAGE_COLUMNS)
     print(table({name: _flat(row) for name, row in results.items()}, COLUMNS))
-    print(class_table(results, protocol.spec))
+    print(class_table(results, spec))
 
 
 def find_masks(args: Args, spec: DatasetSpec) -> dict[str, Path]:
@@ -63,29 +63,18 @@ def find_masks(args: Args, spec: DatasetSpec) -> dict[str, Path]:
     if mask_dir is None:
         raise InputError("no masks; give --mask_dir, or --data_dir and --split")
     masks = find_images(mask_dir, "--mask_dir")
-    stems = read_names(names) if names else list(masks)
-    for stem in stems:
-        if stem not in masks:
-            raise InputError(f"{names} names {stem}, of which there is no mask in {mask_dir}")
-    return {stem: masks[stem] for stem in stems}
+    return only(masks, read_names(names), names, f"mask in {mask_dir}") if names else masks
 
 
-def summary(scores: Scores, protocol: Protocol) -> dict:
+def summary(scores: Scores, bg_score: float) -> dict:
     """All that --out tells of a folder."""
     results = scores.get_results()
-    sweep = {key: results.pop(key) for key in ("threshold_sweep",) if key in results}
-    contours = {void: _contour_row(contour.get_results(), scores.names) for void, contour in scores.contours.items()}
-    return {
-        "n": scores.n,
-        **results,
-        "absent": [name for name, value in results["iou"].items() if np.isnan(value)],
-        "contour": {
-            "void_left_out": contours["left_out"],
-            "void_as_background": contours["background"],
-            **({"bg_score": protocol.bg_score} if scores.num_cams else {}),
-        },
-        **sweep,
-    }
+    sweep = {"threshold_sweep": results.pop("threshold_sweep")} if scores.num_cams else {}
+    contour = {form: _contour_row(counts.get_results(), scores.names) for form, counts in scores.contours.items()}
+    if scores.num_cams:
+        contour["bg_score"] = bg_score
+    absent = [name for name, value in results["iou"].items() if np.isnan(value)]
+    return {**results, "absent": absent, "contour": contour, **sweep}
 
 
 def _contour_row(results: dict, names: tuple[str, ...]) -> dict:
@@ -95,11 +84,9 @@ def _contour_row(results: dict, names: tuple[str, ...]) -> dict:
 
 def _flat(row: dict) -> dict:
     """What the table shows. contour_f_published: void as background, absent classes as 1."""
-    contour = row["contour"]
-    published = contour["void_as_background"]["mean_f_absent_1"]
-    flat = {**row, "contour_f": contour["void_left_out"]["mean_f"], "contour_f_published": published}
-    sweep = row.get("threshold_sweep")
-    return flat | ({"best_threshold": sweep["best_threshold"]} if sweep else {})
+    left_out, published = (row["contour"][form] for form in ("void_left_out", "void_as_background"))
+    contours = {"contour_f": left_out["mean_f"], "contour_f_published": published["mean_f_absent_1"]}
+    return {**row.get("threshold_sweep", {}), **row, **contours}
 
 
 def class_table(results: dict[str, dict], spec: DatasetSpec) -> str:

@@ -11,7 +11,7 @@ Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets;
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from data.datasets import DATASETS, DatasetSpec, get_dataset
 from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.images import find_images, image_size, read_gray, read_image
-from misc.files.predictions import FIRST_LABEL, Cams, find_prediction, read_prediction
+from misc.files.predictions import FIRST_LABEL, Cams, read_prediction
 from misc.report.export import FORMATS, Labelled
 from misc.report.formats import EXPORT_FORMATS
 from misc.report.kinds import SALIENCY, folders
-from misc.run.evaluation import Command, Strict, main_of, present
+from misc.run.each import Told
+from misc.run.evaluation import Command, Files, Strict, compare, main_of
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
-from misc.run.parallel import num_workers_for, parallel_map, progress
 
 SPEC = DATASETS["saliency"]
 
@@ -46,43 +46,31 @@ def run(args: Args, failures: Failures) -> None:
 
 def export_folder(
     folder: Path,
-    images: Mapping[str, Path],
+    images: Files,
     read: Callable[[Path], np.ndarray],
     spec: DatasetSpec,
     fmt: str,
     out_dir: Path,
-    failures: Failures | Strict,
+    failures: Told,
     args: Args,
     **options: str,
 ) -> None:
     """The labels in folder of all images (stem -> file); what cannot be used is added to failures."""
-    found = present(images, folder, partial(find_prediction, folder), "export", failures)
-    pairs = [(images[stem], path) for stem, path in found.items()]
-    done = parallel_map(partial(read_one, read=read), pairs, num_workers_for(args.num_workers, len(pairs)))
-
-    def usable() -> Iterator[Labelled]:
-        for (image, label), result in progress(done, len(pairs), f"export {folder.name}", args.quiet):
-            if isinstance(result, OSError):
-                failures.add("export", label, result)
-            else:
-                yield Labelled(image, result)
-
-    n = FORMATS[fmt](usable(), spec, out_dir, **options)
+    labelled = compare("export", folder, images, partial(read_one, read=read), args, failures)
+    n = FORMATS[fmt](labelled, spec, out_dir, **options)
     print(f"export: {n} labels of {folder} as {fmt} in {out_dir}")
 
 
-def read_one(pair: tuple[Path, Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
-    """pair: an image and its label, read -> the label. Raises OSError where it cannot be used, or is not of the image's
-    size."""
-    image, label = pair[0], read(pair[1])
-    shape = image_size(image)
+def read_one(_: str, path: Path, image: Path, read: Callable[[Path], np.ndarray]) -> Labelled:
+    """With the label that read gives. Raises OSError where it cannot be used, or is not of the image's size."""
+    label, shape = read(path), image_size(image)
     if shape == (1, 1):  # also of a file that is no picture: reading it says why
         shape = read_image(image).shape[:2]
     if not label.size:  # CAMs of no class
-        return np.zeros(shape, np.uint8)
+        return Labelled(image, np.zeros(shape, np.uint8))
     if label.shape != shape:
         raise OSError(f"is {label.shape[::-1]}, its image {image} {shape[::-1]} (width, height)")
-    return label
+    return Labelled(image, label)
 
 
 def read_saliency(path: Path, threshold: float) -> np.ndarray:

@@ -7,6 +7,7 @@ Writes  RESULT_DIR/overview.png
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from misc.files.images import find_images, read_gray, read_image
 from misc.files.store import write_png
 from misc.report.kinds import SALIENCY, Kind, folders
 from misc.report.overview import cam_overlay, contact_sheet
+from misc.run.evaluation import compare
 from misc.run.failures import Failures
 from misc.run.flags import Args
 
@@ -25,14 +27,15 @@ def run(args: Args, failures: Failures) -> None:
     mask_dir = args.mask_dir or folder.mask_dir
     masks = find_images(mask_dir, "--mask_dir") if mask_dir else {}
     stems = [stem for stem, path in folder.images.items() if path not in failures][: args.overview_rows]
-    dirs = folders(SALIENCY, args)
-    rows = [row(folder.images[stem], stem, dirs, masks.get(stem)) for stem in stems]
+    masks_of = {stem: masks.get(stem) for stem in stems}
+    work = partial(row, dirs=folders(SALIENCY, args))
+    rows = list(compare("overview", args.result_dir, masks_of, work, args, failures, folder.images))
     if rows:
         write_png(args.result_dir / "overview.png", contact_sheet(rows))
         print(f"overview: {args.result_dir / 'overview.png'}")
 
 
-def row(image_path: Path, stem: str, dirs: Mapping[Kind, Path], mask: Path | None) -> dict[str, np.ndarray]:
+def row(stem: str, image_path: Path, mask: Path | None, dirs: Mapping[Kind, Path]) -> dict[str, np.ndarray]:
     """title -> picture, of what there is; a map that is not of the image's size is left out."""
     image = read_image(image_path)
     pictures = {"image": image}

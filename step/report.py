@@ -28,12 +28,13 @@ from misc.report import page as report
 from misc.report.kinds import SALIENCY, SEGMENTATION, Kind, folders, is_outdated
 from misc.report.page import Column, Record
 from misc.report.score_files import digest_of, read_scores
+from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map, progress
 from step.seg_set import open_eval, open_train
 
-Sources = dict[Column, Mapping[str, Path]]  # column -> name -> file
+Sources = dict[Column, Files]  # of those that are there
 SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
 
 
@@ -81,12 +82,12 @@ def run_classes(args: Args, failures: Failures) -> None:
     make_report(args, failures, f"Pseudo labels of {name}", sources, parts[0].spec)
 
 
-def sources_of(image_dir: Path, images: Mapping[str, Path], dirs: Mapping[Kind, Path]) -> Sources:
+def sources_of(image_dir: Path, images: Files, dirs: Mapping[Kind, Path]) -> Sources:
     """The columns of the images and of each kind of map or label."""
     sources: Sources = {Column("image", "image", "photo", image_dir): images}
     for kind, folder in dirs.items():
         column = Column(kind.key, kind.title, kind.style, folder)
-        sources[column] = {name: folder / f"{name}{kind.suffix}" for name in images}
+        sources[column] = {name: path for name in images if (path := folder / f"{name}{kind.suffix}").is_file()}
     return sources
 
 
@@ -100,13 +101,13 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
     columns, thumbs = tuple(sources), args.result_dir / "report_files"
     require_writable(thumbs)
     entries = [
-        Entry(name, tuple(_existing(files.get(name)) for files in sources.values()), thumbs / f"{name}.webp")
+        Entry(name, tuple(files.get(name) for files in sources.values()), thumbs / f"{name}.webp")
         for name in sources[columns[0]]
     ]
     work = partial(make_one, columns=columns, spec=spec, overwrite=args.overwrite)
     done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
     scores = {column.key: read_scores(args.result_dir, column.key) for column in columns}
-    shown, records, unscored = [], [], 0
+    shown, unscored = {}, 0
     for entry, result in progress(done, len(entries), "report", args.quiet):
         if isinstance(result, OSError):
             if entry.files[0] not in failures:
@@ -114,39 +115,25 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
             continue
         record, digests = result
         rows = {key: scores[key].get((entry.name, digest)) for key, digest in digests.items()}
-        own = {
-            f"{key}.{name}": round(row[name], 4) for key, row in rows.items() if row for name in SHOWN if name in row
-        }
+        own = {f"{k}.{name}": round(row[name], 4) for k, row in rows.items() if row for name in SHOWN if name in row}
         unscored += None in rows.values() and not any(path in failures for path in entry.files if path)
-        shown.append(entry)
-        records.append(replace(record, values={**record.values, **own}))
+        shown[entry] = replace(record, values={**record.values, **own})
     if unscored:
         print(f"report: {unscored} image(s) have labels or masks newer than their scores: run eval")
-    data = page_data(args.result_dir, columns, shown, records, spec)
-    data |= {"failed": len(entries) - len(shown), "unscored": unscored}
+    counts = {"failed": len(entries) - len(shown), "unscored": unscored}
     path = args.result_dir / "report.html"
-    write_text(path, report.page(title, data))
+    write_text(path, report.page(title, page_data(args.result_dir, columns, shown, spec) | counts))
     print(f"report: {len(shown)} images, in {path}")
 
 
-def _existing(path: Path | None) -> Path | None:
-    return path if path and path.is_file() else None
-
-
 def page_data(
-    result_dir: Path,
-    columns: Sequence[Column],
-    entries: Sequence[Entry],
-    records: Sequence[Record],
-    spec: DatasetSpec | None = None,
+    result_dir: Path, columns: Sequence[Column], shown: Mapping[Entry, Record], spec: DatasetSpec | None = None
 ) -> dict:
     """All that misc/report/page.js draws."""
     scores = report.score_parts(read_json(result_dir / "metrics.json"), {c.key: c.title for c in columns})
-    kinds = [c.key for c in columns[1:] if c.key != "mask"] + [
-        row["kind"] for t in scores["tables"] for row in t["rows"]
-    ]
-    measures = report.measures(columns, records)
-    images = [_image(e, r, columns, measures, result_dir) for e, r in zip(entries, records, strict=True)]
+    kinds = [c.key for c in columns[1:] if c.key != "mask"]
+    kinds += [row["kind"] for table in scores["tables"] for row in table["rows"]]
+    measures = report.measures(columns, shown.values())
     return {
         "columns": [
             {"key": c.key, "title": c.title, "style": c.style, "base": report.url(c.folder, result_dir) + "/"}
@@ -159,9 +146,9 @@ def page_data(
         "curves": report.mean_curves(result_dir, columns),
         "losses": report.training_curves(result_dir),
         "settings": report.settings(result_dir),
-        "classes": report.class_legend(records, spec) if spec else [],
+        "classes": report.class_legend(shown.values(), spec) if spec else [],
         "filters": report.filters(spec.palette if spec else None),
-        "images": images,
+        "images": [_image(entry, record, columns, measures, result_dir) for entry, record in shown.items()],
     }
 
 
@@ -178,39 +165,36 @@ def make_one(
 ) -> tuple[Record, dict[str, str]]:
     """Writes the thumbnails of one image, unless they are up to date -> what is said of it, and digests_of its files.
     Raises OSError where a file of it is corrupt."""
-    files = [path and Held(path) for path in entry.files]
+    files = {column: Held(path) for column, path in zip(columns, entry.files, strict=True) if path}
     made_from = fingerprint(
-        *(file.getvalue() if file else b"" for file in files),
+        *(files[c].getvalue() if c in files else b"" for c in columns),
         {
             "columns": [(c.key, c.style) for c in columns],
-            "there": [file is not None for file in files],
+            "there": [c in files for c in columns],
             "thumbnail": [report.LONG_SIDE, report.QUALITY],
             "classes": spec and [spec.num_classes, spec.ignore],
         },
     )
-    digests = digests_of(columns, files)
+    digests = digests_of(files)
     if not overwrite and (record := report.read_record(entry.thumb, made_from)):
         return record, digests
-    layers = [file and read_layer(c.style, file, spec) for c, file in zip(columns, files, strict=True)]
-    picture, tile = report.strip([layer and layer.picture for layer in layers], [c.style for c in columns])
-    record = Record(
-        size=layers[0].picture.shape[1::-1],
-        tile=tile,
-        filters={str(k): layer.filter for k, layer in enumerate(layers) if layer and layer.filter},
-        **assess(columns, layers, spec),
-    )
+    layers = {column: read_layer(column.style, file, spec) for column, file in files.items()}
+    pictures = [layers[c].picture if c in layers else None for c in columns]
+    picture, tile = report.strip(pictures, [c.style for c in columns])
+    filters = {str(k): layers[c].filter for k, c in enumerate(columns) if c in layers and layers[c].filter}
+    record = Record(size=pictures[0].shape[1::-1], tile=tile, filters=filters, **assess(layers, spec))
     report.write_strip(entry.thumb, picture, record, made_from)
     return record, digests
 
 
-def digests_of(columns: Sequence[Column], files: Sequence[Held | None]) -> dict[str, str]:
+def digests_of(files: Mapping[Column, Held]) -> dict[str, str]:
     """kind -> digest of those files of an image that are scored: classes against classes, all others against masks."""
-    there = {column.key: (column, file) for column, file in zip(columns[1:], files[1:], strict=True) if file}
-    truth, mask = there.pop("mask", (None, None))
+    truth = next((column for column in files if column.key == "mask"), None)
     return {
-        key: digest_of(file, mask)
-        for key, (column, file) in there.items()
-        if mask and (column.style == "classes") == (truth.style == "classes")
+        column.key: digest_of(file, files[truth])
+        for column, file in files.items()
+        if truth and column.style != "photo" and column != truth
+        if (column.style == "classes") == (truth.style == "classes")
     }
 
 
@@ -248,9 +232,9 @@ def _read_cams(file: Held) -> Layer:
     return Layer(gray, gray)
 
 
-def assess(columns: Sequence[Column], layers: Sequence[Layer | None], spec: DatasetSpec | None = None) -> dict:
+def assess(layers: Mapping[Column, Layer], spec: DatasetSpec | None = None) -> dict:
     """values and classes of a Record; labels of two sizes are not compared."""
-    there = {c.key: (c.style, layer.values) for c, layer in zip(columns[1:], layers[1:], strict=True) if layer}
+    there = {column.key: (column.style, layer.values) for column, layer in layers.items() if column.style != "photo"}
     truth = there.pop("mask", None)
     values = {
         f"{key}.share": float(_foreground(pred, spec).mean() if style == "classes" else pred.mean() / 255)

@@ -4,7 +4,7 @@ background, `ignore` the void."""
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from misc.files.labels import write_mask
 from misc.files.rle import rle_encode
 from misc.files.store import write_json, write_png, write_text
 from misc.report.formats import EXPORT_FORMATS
+from misc.run.records import plain
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
@@ -68,8 +69,8 @@ def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, 
     images, annotations = [], []
     for i, item in enumerate(labelled, 1):
         h, w = item.label.shape
-        number = _trailing_number(item.image.stem) if spec.ids_in_names else None
-        number = i if number is None else number
+        digits = re.search(r"[0-9]*\Z", item.image.stem)[0] if spec.ids_in_names else ""
+        number = int(digits or i)
         images.append({"id": number, "file_name": item.image.name, "height": h, "width": w})
         for value in np.unique(item.label):
             if value not in (0, spec.ignore):
@@ -80,18 +81,11 @@ def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, 
     return len(images)
 
 
-def _trailing_number(stem: str) -> int | None:
-    digits = stem[len(stem.rstrip("0123456789")) :]
-    return int(digits) if digits else None
-
-
 def _region(mask: np.ndarray, shapes: str) -> dict:
     y, x = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = [int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)]
-    if shapes == "polygons":
-        segmentation = [[c for point in outline for c in point] for outline in polygons(mask)]
-    else:
-        segmentation = rle_encode(mask)
+    rings = (np.ravel(outline).tolist() for outline in polygons(mask))
+    segmentation = [*rings] if shapes == "polygons" else rle_encode(mask)
     return {"bbox": box, "area": int(mask.sum()), "segmentation": segmentation}
 
 
@@ -114,28 +108,15 @@ def export_labelme(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Pat
     n = 0
     for n, item in enumerate(labelled, 1):  # noqa: B007
         h, w = item.label.shape
+        outlines = [(value, (ring * 3)[: max(3, len(ring))]) for value, ring in painted_outlines(item.label)]
         shapes = [
-            {
-                "label": names[value],
-                "points": (outline * 3)[: max(3, len(outline))],  # labelme wants three
-                "group_id": None,
-                "shape_type": "polygon",
-                "flags": {},
-            }
-            for value, outline in painted_outlines(item.label)
+            {"label": names[value], "points": ring, "group_id": None, "shape_type": "polygon", "flags": {}}
+            for value, ring in outlines  # of three points at least, which labelme wants
         ]
         content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None}
-        content |= {"imagePath": _relative(item.image, out_dir), "imageHeight": h, "imageWidth": w}
+        content |= {"imagePath": plain(item.image, out_dir), "imageHeight": h, "imageWidth": w}
         write_text(out_dir / f"{item.image.stem}.json", json.dumps(content, ensure_ascii=False))
     return n
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """labelme looks for the image from its json; across drives only the whole path leads there."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:
-        return path.resolve().as_posix()
 
 
 def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:

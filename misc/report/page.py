@@ -7,14 +7,13 @@ the data of the page; step/report.py collects them.
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +23,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from misc.files.images import limit_side
 from misc.files.store import read_json, replacing
 from misc.report.overview import cam_overlay
-from misc.report.score_files import read_curves
+from misc.report.score_files import read_curves, read_rows, rounded
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
@@ -36,7 +36,6 @@ LONG_SIDE = 192  # of a thumbnail, in pixels
 QUALITY = 78  # of its WebP file
 EVERY = 3  # curves have a point at every third threshold: 255, 252, ..., 0
 MAX_POINTS = 400  # of a training curve
-_TEMPLATE = Path(__file__).with_suffix("")
 _DESCRIPTION = 0x010E  # EXIF ImageDescription
 
 # score -> (its title, which end is better)
@@ -96,9 +95,7 @@ def strip(pictures: Sequence[np.ndarray | None], styles: Sequence[str]) -> tuple
 
     Returns the strip (h, n*w, 3) uint8 and (w, h), the photo's shape with a long side of at most LONG_SIDE.
     """
-    height, width = pictures[0].shape[:2]
-    scale = min(1.0, LONG_SIDE / max(height, width))
-    tile = max(1, round(width * scale)), max(1, round(height * scale))
+    tile = limit_side(pictures[0].shape[:2], LONG_SIDE)[::-1]
     photo = cv2.resize(pictures[0], tile, interpolation=cv2.INTER_AREA)
     tiles = [photo]
     for picture, style in zip(pictures[1:], styles[1:], strict=True):
@@ -135,27 +132,23 @@ def url(path: Path, start: Path) -> str:
     return quote(Path(os.path.relpath(path, start)).as_posix(), errors="surrogateescape")
 
 
-def measures(columns: Sequence[Column], records: Sequence[Record]) -> list[dict]:
+def measures(columns: Sequence[Column], records: Iterable[Record]) -> list[dict]:
     """What images can be sorted by: every value that any record has, column by column, in the order of SCORES."""
     held = {key for record in records for key in record.values}
-    found = [{"key": "disagreement", "of": None, "kind": None}] if "disagreement" in held else []
-    found += [
-        {"key": f"{c.key}.{score}", "of": c.title, "kind": c.key}
-        for c in columns
-        for score in SCORES
-        if f"{c.key}.{score}" in held
+    keys = [("disagreement", None), *((f"{c.key}.{score}", c) for c in columns for score in SCORES)]
+    titles = [(key, c, *SCORES[key.rpartition(".")[2]]) for key, c in keys if key in held]
+    return [
+        {"key": key, "of": c and c.title, "kind": c and c.key, "name": title, "better": better}
+        for key, c, title, better in titles
     ]
-    titles = [SCORES[m["key"].rpartition(".")[2]] for m in found]
-    return [{**m, "name": title, "better": better} for m, (title, better) in zip(found, titles, strict=True)]
 
 
 def mean_curves(folder: Path, columns: Sequence[Column]) -> list[dict]:
     """Of each column that has them, at EVERY threshold."""
-    held = [(column, read_curves(folder, column.key)) for column in columns]
     return [
-        {"kind": c.key, "title": c.title, **{name: _rounded(values[::EVERY]) for name, values in curves.items()}}
-        for c, curves in held
-        if curves["f"]
+        {"kind": c.key, "title": c.title, **{name: rounded(values[::EVERY], 4) for name, values in curves.items()}}
+        for c in columns
+        if (curves := read_curves(folder, c.key))["f"]
     ]
 
 
@@ -189,16 +182,11 @@ def _walk(node: Mapping, path: tuple[str, ...] = ()):
 
 
 def _table(rows: Sequence[tuple[dict, Mapping]]) -> dict:
-    keys = list(dict.fromkeys(key for _, numbers in rows for key in numbers))
-    known = list(SCORES)
-    keys.sort(key=lambda key: known.index(key) if key in known else len(known))
-    lines = [{**who, "values": [numbers.get(key) for key in keys]} for who, numbers in rows]
-    return {"columns": [_column(key) for key in keys], "rows": lines}
-
-
-def _column(score: str) -> dict:
-    title, better = SCORES.get(score, (score.replace("_", " "), "high"))
-    return {"key": score, "title": title, "better": better}
+    held = dict.fromkeys(key for _, numbers in rows for key in numbers)
+    keys = sorted(held, key=[*SCORES, *held].index)
+    titles = [SCORES.get(key, (key.replace("_", " "), "high")) for key in keys]
+    columns = [{"key": key, "title": title, "better": end} for key, (title, end) in zip(keys, titles, strict=True)]
+    return {"columns": columns, "rows": [{**who, "values": [numbers.get(k) for k in keys]} for who, numbers in rows]}
 
 
 def _bars(held: Sequence[tuple[dict, Mapping]]) -> dict:
@@ -214,10 +202,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _rounded(values: Sequence[float], digits: int = 4) -> list[float]:
-    return [round(float(v), digits) for v in values]
-
-
 def training_curves(folder: Path) -> list[dict]:
     """Of train.csv and train_<what>.csv."""
     paths = [folder / "train.csv", *sorted(folder.glob("train_*.csv"))]
@@ -228,22 +212,18 @@ def training_curves(folder: Path) -> list[dict]:
 
 def training_curve(path: Path) -> dict | None:
     """train.csv (columns step, loss, ...) -> x and y, at most MAX_POINTS means; None where there is nothing to draw."""
-    points = []
-    try:
-        with path.open(newline="", encoding="utf-8") as f:
-            for row in csv.DictReader(f):
-                try:
-                    point = float(row["step"]), float(row["loss"])
-                except (KeyError, TypeError, ValueError):
-                    continue  # the unfinished last line of a run that goes on
-                if all(map(math.isfinite, point)):
-                    points.append(point)
-    except OSError:
-        return None
+    points = [point for row in read_rows(path) if all(map(math.isfinite, point := _point(row)))]
     if len(points) < 2:
         return None
     x, y = np.transpose([np.mean(part, axis=0) for part in np.array_split(points, min(len(points), MAX_POINTS))])
-    return {"x": _rounded(x), "y": _rounded(y, 6)}
+    return {"x": rounded(x, 4), "y": rounded(y)}
+
+
+def _point(row: Mapping[str, str]) -> tuple[float, float]:
+    try:
+        return float(row["step"]), float(row["loss"])
+    except (KeyError, TypeError, ValueError):
+        return math.nan, math.nan  # the unfinished last line of a run that goes on
 
 
 def settings(folder: Path) -> dict[str, list[tuple[str, str]]]:
@@ -270,16 +250,12 @@ def _text(value: object) -> str:
     return " ".join(map(_text, value)) if isinstance(value, list) else "none" if value is None else str(value)
 
 
-def class_legend(records: Sequence[Record], spec: DatasetSpec) -> list[dict]:
+def class_legend(records: Iterable[Record], spec: DatasetSpec) -> list[dict]:
     """The classes that occur: id, name, colour, and in how many images."""
     counts = Counter(i for record in records for i in record.classes)
+    names = dict(enumerate(spec.names))
     return [
-        {
-            "id": i,
-            "name": spec.names[i] if i < spec.num_classes else f"class {i}",
-            "color": "#" + bytes(spec.palette[i % 256]).hex(),
-            "count": n,
-        }
+        {"id": i, "name": names.get(i, f"class {i}"), "color": f"#{bytes(spec.palette[i % 256]).hex()}", "count": n}
         for i, n in sorted(counts.items())
     ]
 
@@ -290,11 +266,8 @@ def filters(palette: np.ndarray | None = None) -> dict[str, dict]:
     palette (256,3) uint8: of files that hold class ids.
     """
     turbo = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
-    binary = np.repeat(np.r_[0, np.full(255, 255)][:, None], 3, axis=1)
-    found = {
-        "heat": {"type": "table", "tables": turbo[::5].T.tolist()},  # interpolated between; 0 and 255 are among them
-        "binary": {"type": "discrete", "tables": binary.T.tolist()},
-    }
+    heat = {"type": "table", "tables": turbo[::5].T.tolist()}  # interpolated between; 0 and 255 are among them
+    found = {"heat": heat, "binary": {"type": "discrete", "tables": [[0, *[255] * 255]] * 3}}
     return found if palette is None else {**found, "palette": {"type": "discrete", "tables": palette.T.tolist()}}
 
 
@@ -311,4 +284,4 @@ def page(title: str, data: Mapping) -> str:
 
 
 def _template(kind: str) -> str:
-    return _TEMPLATE.with_suffix(f".{kind}").read_text(encoding="utf-8")
+    return Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8")

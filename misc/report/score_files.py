@@ -6,18 +6,23 @@
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from misc.files.held import Held
 from misc.files.store import fingerprint, write_csv
 
 CURVES = ("precision", "recall", "f")
+Read = Callable[[Path], Held]  # how a file comes into memory
 
 
 def digest_of(label: Held, mask: Held) -> str:
     """Of what is scored: a row with another digest is of a label or mask that is no more."""
     return fingerprint(label.getvalue(), mask.getvalue())
+
+
+def rounded(values: Iterable[float], digits: int = 6) -> list[float]:
+    return [round(float(value), digits) for value in values]
 
 
 def write_scores(result_dir: Path, kind: str, header: tuple[str, ...], rows: list[tuple]) -> None:
@@ -29,24 +34,24 @@ def read_scores(result_dir: Path, kind: str) -> dict[tuple[str, str], dict[str, 
     words = ("split", "image", "digest")
     return {
         (row["image"], row["digest"]): {k: float(v) for k, v in row.items() if k not in words and v != "nan"}
-        for row in _read(result_dir / "scores" / f"{kind}.csv")
+        for row in read_rows(result_dir / "scores" / f"{kind}.csv")
     }
 
 
 def write_curves(result_dir: Path, kind: str, results: Mapping) -> None:
     """results: each of CURVES -> (256,), at the thresholds 255, 254, ..., 0; none where nothing was scored."""
-    columns = ([round(float(value), 6) for value in results.get(name, ())] for name in CURVES)
-    rows = list(zip(range(255, -1, -1), *columns, strict=False))
+    rows = list(zip(range(255, -1, -1), *(rounded(results.get(name, ())) for name in CURVES), strict=False))
     write_scores(result_dir, f"{kind}_curves", ("threshold", *CURVES), rows)
 
 
 def read_curves(result_dir: Path, kind: str) -> dict[str, list[float]]:
     """As given to write_curves; lists are empty where there is no such file."""
-    rows = _read(result_dir / "scores" / f"{kind}_curves.csv")
+    rows = read_rows(result_dir / "scores" / f"{kind}_curves.csv")
     return {name: [float(row[name]) for row in rows] for name in CURVES}
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Of a csv: column -> text; none where there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as f:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from misc.errors import InputError
 from misc.files.held import Held
-from misc.files.predictions import Cams, find_prediction, read_label, read_prediction
+from misc.files.predictions import Cams, read_label, read_prediction
 from misc.files.store import read_json, write_json
 from misc.report.kinds import Kind
-from misc.report.score_files import digest_of, write_scores
-from misc.run.evaluation import Strict, present, to_json
-from misc.run.failures import Failures
+from misc.report.score_files import Read, digest_of, rounded, write_scores
+from misc.run.each import Told
+from misc.run.evaluation import Files, compare, to_json
 from misc.run.flags import Args
-from misc.run.parallel import num_workers_for, parallel_map, progress
 from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
 
 if TYPE_CHECKING:  # data stands on misc
@@ -27,161 +25,109 @@ if TYPE_CHECKING:  # data stands on misc
     from data.segmentation import SegmentationSet
 
 IMAGE_COLUMNS = ("miou", "pixel_accuracy")
-CHUNK = 32  # images per task, which has its own counts
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """spec: the label space; keys: what key 0 of CAMs is (misc/files/predictions.py); bg_score: background's score;
-    read: how a file comes into memory."""
-
-    spec: DatasetSpec
-    keys: str = "foreground"
-    bg_score: float = 0.25
-    read: Callable[[Path], Held] = Held
-
-
-@dataclass
 class Scores:
-    """Counts of n images; names: of the labels; sweep and num_cams are of those images that are CAMs.
+    """Counts of images, a row each: name, digest and IMAGE_COLUMNS; the sweep is of those num_cams that are CAMs."""
 
-    rows: name, digest and IMAGE_COLUMNS of each image; failed: (prediction, reason)."""
-
-    names: tuple[str, ...]
-    confusion: Confusion
-    sweep: ThresholdSweep
-    contours: dict[str, ContourF]
-    n: int = 0
-    num_cams: int = 0
-    rows: list[tuple] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-
-    @classmethod
-    def empty(cls, spec: DatasetSpec) -> Scores:
+    def __init__(self, spec: DatasetSpec):
         space = spec.num_classes, spec.ignore
-        contours = {void: ContourF(*space, void) for void in ("left_out", "background")}
-        return cls(spec.names, Confusion(*space), ThresholdSweep(*space), contours)
-
-    @property
-    def contour_f(self) -> float:
-        return self.contours["left_out"].get_results()["mean_f"]
-
-    def get_results(self) -> dict:
-        """Confusion's, with iou by name; of CAMs those of the best threshold, and threshold_sweep has them all."""
-        sweep = self.sweep.get_results() if self.num_cams else {}
-        results = sweep.pop("best") if sweep else self.confusion.get_results()
-        iou = dict(zip(self.names, results["iou"].tolist(), strict=True))
-        return {**results, "iou": iou, **({"threshold_sweep": sweep} if sweep else {})}
+        self.confusion, self.sweep = Confusion(*space), ThresholdSweep(*space)
+        self.contours = {"void_left_out": ContourF(*space), "void_as_background": ContourF(*space, "background")}
+        self.names, self.num_cams = spec.names, 0
+        self.rows: list[tuple] = []
 
     def merge(self, other: Scores) -> None:
         self.confusion.merge(other.confusion)
-        if other.num_cams:
-            self.sweep.merge(other.sweep)
-        for void, contour in self.contours.items():
-            contour.merge(other.contours[void])
-        self.n, self.num_cams = self.n + other.n, self.num_cams + other.num_cams
+        self.sweep.merge(other.sweep)
+        for form, contour in self.contours.items():
+            contour.merge(other.contours[form])
+        self.num_cams += other.num_cams
         self.rows += other.rows
-        self.failed += other.failed
+
+    @property
+    def contour_f(self) -> float:
+        return self.contours["void_left_out"].get_results()["mean_f"]
+
+    def get_results(self) -> dict:
+        """n and Confusion's, with iou by name; of CAMs at the best threshold, and threshold_sweep has them all."""
+        sweep = self.sweep.get_results() if self.num_cams else {}
+        results = sweep.pop("best") if sweep else self.confusion.get_results()
+        iou = dict(zip(self.names, results["iou"].tolist(), strict=True))
+        return {"n": len(self.rows), **results, "iou": iou, **({"threshold_sweep": sweep} if sweep else {})}
 
 
-def score_folder(
-    folder: Path, masks: Mapping[str, Path], protocol: Protocol, args: Args, failures: Failures | Strict
-) -> Scores:
-    """All masks (name -> file) against their predictions in folder; what cannot be used is added to failures.
+def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Told, **how: Any) -> Scores:
+    """All masks against their predictions in folder; what cannot be used is added to failures.
 
-    args: num_workers, quiet. Raises InputError where nothing can be scored, or CAMs and label maps lie side by side.
+    args: num_workers, quiet; how: see score_image. Raises InputError where nothing can be scored, or CAMs and label
+    maps lie side by side.
     """
-    found = list(present(masks, folder, partial(find_prediction, folder), "eval_sem_seg", failures).items())
-    chunks = [found[i : i + CHUNK] for i in range(0, len(found), CHUNK)]
-    total, one = Scores.empty(protocol.spec), partial(score_chunk, masks=masks, protocol=protocol)
-    done = parallel_map(one, chunks, num_workers_for(args.num_workers, len(found)))
-    for _, scores in progress(done, len(chunks), f"eval_sem_seg {folder.name}", args.quiet):
-        for file, reason in scores.failed:
-            failures.add("eval_sem_seg", file, reason)
+    total, work = Scores(spec), partial(score_image, spec=spec, **how)
+    for scores in compare("eval_sem_seg", folder, masks, work, args, failures):
         total.merge(scores)
-    if not total.n:
+    if not total.rows:
         raise InputError(f"{folder}: no image of it could be scored; run what makes it, or give another folder")
-    if 0 < total.num_cams < total.n:
-        raise InputError(f"{folder}: {total.num_cams} of {total.n} files are CAMs; score label maps apart")
+    if 0 < total.num_cams < len(total.rows):
+        raise InputError(f"{folder}: {total.num_cams} of {len(total.rows)} files are CAMs; score label maps apart")
     return total
 
 
-def score_chunk(preds: Sequence[tuple[str, Path]], masks: Mapping[str, Path], protocol: Protocol) -> Scores:
-    """preds: (name, file)"""
-    scores = Scores.empty(protocol.spec)
-    for name, pred in preds:
-        try:
-            add_image(scores, name, pred, masks[name], protocol)
-        except OSError as e:
-            scores.failed.append((pred, e.strerror or str(e)))
-    return scores
-
-
-def add_image(scores: Scores, name: str, pred_path: Path, mask_path: Path, protocol: Protocol) -> None:
-    """Raises OSError where a file is missing or damaged, sizes differ, or a value is no class."""
-    mask_file, gt = _read_mask(mask_path, protocol)
-    file = protocol.read(pred_path)
-    pred = read_prediction(file, protocol.keys)
-    cams = pred if isinstance(pred, Cams) and not pred.has_background else None
-    if cams is not None and not cams.labels.size:  # an image without a class has no map that could tell its size
-        cams = Cams(cams.labels, np.zeros((0, *gt.shape), np.float32))
-        pred = cams
-    label = pred.label_map(protocol.bg_score) if isinstance(pred, Cams) else pred
+def score_image(
+    name: str,
+    path: Path,
+    mask_path: Path,
+    spec: DatasetSpec,
+    keys: str = "foreground",
+    bg_score: float = 0.25,
+    read: Read = Held,
+) -> Scores:
+    """spec: the label space; keys: what key 0 of CAMs is (misc/files/predictions.py); bg_score: background's score;
+    read: how a file comes into memory. Raises OSError where one is missing or damaged, sizes differ, or a value is no
+    class.
+    """
+    try:
+        mask_file = read(mask_path)
+        gt = read_label(mask_file)
+    except OSError as e:
+        raise OSError(f"its mask {mask_path} {e}") from e
+    scores, file = Scores(spec), read(path)
+    pred = read_prediction(file, keys)
+    if isinstance(pred, Cams) and not pred.labels.size:  # an image without a class has no map that could tell its size
+        pred = Cams(pred.labels, np.zeros((0, *gt.shape), np.float32))
+    label = pred.label_map(bg_score) if isinstance(pred, Cams) else pred
     if label.shape != gt.shape:
         raise OSError(f"is {label.shape[::-1]}, its mask {mask_path} {gt.shape[::-1]} (width, height)")
-    image = Confusion(protocol.spec.num_classes, protocol.spec.ignore)
     try:
-        image.step(label, gt)
-        if cams is not None:
-            scores.sweep.step(cams.labels, cams.scores, gt)
-        for contour in scores.contours.values():
-            contour.step(label, gt)
+        for counts in (scores.confusion, *scores.contours.values()):
+            counts.step(label, gt)
+        if isinstance(pred, Cams) and not pred.has_background:
+            scores.sweep.step(pred.labels, pred.scores, gt)
+            scores.num_cams = 1
     except ValueError as e:
         raise OSError(f"{e} (mask {mask_path})") from e
-    scores.confusion.merge(image)
-    scores.n += 1
-    scores.num_cams += cams is not None
-    results = image.get_results() if image.matrix.any() else dict.fromkeys(IMAGE_COLUMNS, np.nan)
-    values = (round(float(results[key]), 6) for key in IMAGE_COLUMNS)
-    scores.rows.append((name, digest_of(file, mask_file), *values))
-
-
-def _read_mask(path: Path, protocol: Protocol) -> tuple[Held, np.ndarray]:
-    try:
-        file = protocol.read(path)
-        return file, read_label(file)
-    except OSError as e:
-        raise OSError(f"its mask {path} {e}") from e
-
-
-def score_labels(
-    folder: Path, masks: Mapping[str, Path], spec: DatasetSpec, args: Args, failures: Failures
-) -> tuple[dict, Scores]:
-    """-> what metrics.json holds of label maps, and their scores."""
-    scores = score_folder(folder, masks, Protocol(spec), args, failures)
-    return split_row(scores, scores.contour_f), scores
-
-
-def split_row(scores: Scores, contour_f: float) -> dict:
-    results = scores.get_results()
-    return {"miou": results["miou"], "contour_f": contour_f, "n": scores.n, "iou": results["iou"]}
+    results = scores.confusion.get_results() if scores.confusion.matrix.any() else dict.fromkeys(IMAGE_COLUMNS, np.nan)
+    scores.rows.append((name, digest_of(file, mask_file), *rounded(results[key] for key in IMAGE_COLUMNS)))
+    return scores
 
 
 def score_splits(
     kind: Kind,
     parts: Mapping[str, SegmentationSet],
     args: Args,
-    failures: Failures,
-    score: Callable[..., tuple[dict, Scores]] = score_labels,
+    failures: Told,
+    score: Callable[..., tuple[Scores, dict]] = lambda *given: (score_folder(*given), {}),
 ) -> None:
-    """score (as score_labels) of each split: a row in metrics.json, and a row per image in scores/<kind>.csv. Of label
-    maps, splits without any are left out."""
+    """A row per split in metrics.json, and one per image in scores/<kind>.csv; of label maps, splits without any are
+    left out. score: score_folder's first arguments -> scores, and what else metrics.json holds of them."""
     folder, results, images = kind.folder(args), {}, []
     for split, part in parts.items():
         masks = part.masks()
         made = kind.style == "heat" or any((folder / f"{name}{kind.suffix}").is_file() for name in masks)
         if masks and made:
-            row, scores = score(folder, masks, part.spec, args, failures)
+            scores, more = score(folder, masks, part.spec, args, failures)
+            found = scores.get_results()
+            row = {"miou": found["miou"], "contour_f": scores.contour_f, "n": found["n"], "iou": found["iou"], **more}
             results[split] = to_json(row)
             images += [(split, *image) for image in scores.rows]
             print(f"{kind.key} {split}: {_in_percent(row)}", flush=True)

@@ -1,17 +1,23 @@
-"""What the stand-alone commands share: flags, what to do about missing files, tables and exit status."""
+"""What evaluators and the stand-alone commands share: predictions beside the truth, flags, tables and exit status."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from misc.errors import InputError
+from misc.files.predictions import find_prediction
 from misc.files.store import write_csv, write_json
-from misc.run.failures import Failures
+from misc.run.each import Told
 from misc.run.flags import Args, Table, flag, stage
+from misc.run.parallel import num_workers_for, parallel_map, progress
+
+Files = Mapping[str, Path]  # by the names of images
+Truth, Result = TypeVar("Truth"), TypeVar("Result")
 
 
 class Strict:
@@ -33,15 +39,39 @@ class Strict:
             print(f"{len(self.rows)} prediction(s) left out; first: {file}: {reason}", file=sys.stderr)
 
 
-def present(
-    names: Collection[str], folder: Path, find: Callable[[str], Path | None], step: str, failures: Failures | Strict
-) -> dict[str, Path]:
-    """name -> the prediction that find knows; names without one are added to failures."""
-    found = {name: find(name) for name in names}
+def compare(
+    step: str,
+    folder: Path,
+    truths: Mapping[str, Truth],
+    work: Callable[[str, Path, Truth], Result],
+    args: Args,
+    failures: Told,
+    preds: Files | None = None,
+) -> Iterator[Result]:
+    """work(name, prediction, truth) of all truths (by name), in their order, by several workers.
+
+    preds: name -> prediction, where find_prediction is not to look for it in folder. Names that have none, and those of
+    which work raises OSError, are added to failures. args: num_workers, quiet.
+    """
+    found = {name: find_prediction(folder, name) if preds is None else preds.get(name) for name in truths}
     missing = [name for name, path in found.items() if path is None]
     for name in missing:
-        failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(names)} are)")
-    return {name: path for name, path in found.items() if path is not None}
+        failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(found)} are)")
+    pairs = [(name, path) for name, path in found.items() if path is not None]
+    done = parallel_map(lambda pair: work(*pair, truths[pair[0]]), pairs, num_workers_for(args.num_workers, len(pairs)))
+    for (_, path), result in progress(done, len(pairs), f"{step} {folder.name}", args.quiet):
+        if isinstance(result, OSError):
+            failures.add(step, path, result)
+        else:
+            yield result
+
+
+def only(known: Mapping[str, Truth], names: Iterable[str], source: object, what: str) -> dict[str, Truth]:
+    """Those of known that have these names. Raises InputError, which says where the names are from, for any other."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"{source} names {name}, of which there is no {what}")
+    return {name: known[name] for name in names}
 
 
 @stage("every stand-alone command")
@@ -63,18 +93,15 @@ class Scored:
 def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[..., int]:
     """The main(argv=None) of a stand-alone command with these flags and Command's -> its exit status."""
 
-    def main(argv: Sequence[str] | None = None) -> int:
-        def run() -> None:
-            args, _ = table.parse(argv)
-            failures = Strict(args.allow_missing)
-            try:
-                work(args, failures)
-            finally:
-                failures.tell()
+    def run(argv: Sequence[str] | None) -> None:
+        args, _ = table.parse(argv)
+        failures = Strict(args.allow_missing)
+        try:
+            work(args, failures)
+        finally:
+            failures.tell()
 
-        return exit_status(run)
-
-    return main
+    return lambda argv=None: exit_status(lambda: run(argv))
 
 
 def exit_status(work: Callable[[], None]) -> int:
@@ -108,9 +135,8 @@ def each_folder(
 
 def short_names(folders: Sequence[str]) -> dict[str, str]:
     """folder -> as many of its last parts as tell it from the others."""
-    parts = {folder: Path(folder).parts for folder in folders}
-    for n in range(1, max(map(len, parts.values()), default=0)):
-        names = {folder: "/".join(p[-n:]) for folder, p in parts.items()}
+    for n in range(1, max(len(Path(folder).parts) for folder in folders)):
+        names = {folder: "/".join(Path(folder).parts[-n:]) for folder in folders}
         if len(set(names.values())) == len(names):
             return names
     return {folder: folder for folder in folders}
@@ -119,12 +145,13 @@ def short_names(folders: Sequence[str]) -> dict[str, str]:
 def table(results: Mapping[str, Mapping[str, object]], columns: Sequence[str]) -> str:
     """A row per result; columns that no row has are left out, cells that a row lacks are empty."""
     columns = [name for name in columns if any(name in row for row in results.values())]
+    rows = [("", columns), *((name, [_cell(row.get(key)) for key in columns]) for name, row in results.items())]
     first = max([10, *(len(name) + 2 for name in results)])
     widths = [max(12, len(name) + 2) for name in columns]
-    lines = [" " * first + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True))]
-    for kind, row in results.items():
-        cells = zip((row.get(name) for name in columns), widths, strict=True)
-        lines.append(f"{kind:{first}}" + "".join(f"{_cell(value):>{width}}" for value, width in cells))
+    lines = (
+        f"{name:{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        for name, cells in rows
+    )
     return "\n".join(lines)
 
 

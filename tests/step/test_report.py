@@ -18,7 +18,7 @@ from misc.files.store import read_json, write_json, write_text
 from misc.report.kinds import SALIENCY
 from misc.report.page import Column, Record, page
 from misc.report.score_files import read_curves, write_scores
-from misc.report.seg_scores import IMAGE_COLUMNS, Protocol, score_folder
+from misc.report.seg_scores import IMAGE_COLUMNS, score_folder
 from misc.run.failures import Failures
 from pgt.metrics.saliency import saliency_scores
 from pgt.metrics.segmentation import Confusion
@@ -519,7 +519,10 @@ def test_ten_thousand_images(built, browser):
     files = built / "set/images/004.png", folder / "cam/004.png"
     entries = [Entry(f"{i:05}", files, folder / "report_files/004.webp") for i in range(number)]
     held = [Record((WIDTH, HEIGHT), (WIDTH, HEIGHT), {"cam.share": float(share)}) for share in shares]
-    write_text(folder / "many.html", page("Many", {**page_data(folder, columns, entries, held), "failed": 0}))
+    write_text(
+        folder / "many.html",
+        page("Many", {**page_data(folder, columns, dict(zip(entries, held, strict=True))), "failed": 0}),
+    )
     many = Page(browser, folder / "many.html")
     assert many.status() == "1–60 of 10,000 images" and len(many.all(".card")) == 60
     many.sort("cam.share")
@@ -573,7 +576,7 @@ def segmented(tmp_path_factory, photographs):
     failures = Failures(root / "failed.csv")
     masks = {name: folders["mask"] / f"{name}.png" for name in NAMES[:6]}
     for key in ("cam", "crf", "sem_seg"):
-        rows = score_folder(folders[key], masks, Protocol(VOC), args, failures).rows
+        rows = score_folder(folders[key], masks, VOC, args, failures).rows
         write_scores(root, key, ("image", "digest", *IMAGE_COLUMNS), rows)
     report.make_report(args, failures, "Segmentation", sources, VOC)
     assert failures.close() == 0
