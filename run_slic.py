@@ -74,7 +74,7 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     args, _ = TABLE.parse(argv)
     args.sal_dataset_dir, args.cam_out_dir, args.limit = maps_of_run_sample(args)
     args.cam_slic_out_dir, args.cam_pamr_out_dir = args.output_root, None
-    args.maps_of_others = args.prob_root is not None
+    args.maps_of_others, args.images_flag = args.prob_root is not None, "--img_root"
     return args
 
 

@@ -13,19 +13,22 @@ _LAYOUTS = (("DUTS-TR-Image", "DUTS-TR-Mask"), ("DUTS-TE-Image", "DUTS-TE-Mask")
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """images: stem -> file, sorted by stem; mask_dir: where the data set keeps its masks, if it has any."""
+    """images: stem -> file, sorted by stem; masks: likewise, of mask_dir, where there are any."""
 
     images: dict[str, Path]
     mask_dir: Path | None
+    masks: dict[str, Path]
 
 
-def open_folder(root: Path, limit: int | None = None, flag: str = "--sal_dataset_dir") -> ImageFolder:
-    """The pictures of a data set, or one picture; the first `limit` by stem. Raises InputError as find_images does."""
+def open_folder(
+    root: Path, limit: int | None = None, mask_dir: Path | None = None, flag: str = "--sal_dataset_dir"
+) -> ImageFolder:
+    """The pictures of a data set, or one picture; the first `limit` by stem. mask_dir: their masks; None: those that
+    the data set keeps. Raises InputError as find_images does."""
     if root.resolve() == SAMPLE:
         write_sample(root)
-    if root.is_file():
-        return ImageFolder({root.stem: root}, None)
     known = [(root / i, root / m) for i, m in _LAYOUTS if (root / i).is_dir()]
-    image_dir, mask_dir = known[0] if known else (root, None)
-    images = dict(list(find_images(image_dir, flag).items())[:limit])
-    return ImageFolder(images, mask_dir if mask_dir and mask_dir.is_dir() else None)
+    image_dir, own = known[0] if known else (root, None)
+    images = {root.stem: root} if root.is_file() else dict(list(find_images(image_dir, flag).items())[:limit])
+    mask_dir = mask_dir or (own if own and own.is_dir() else None)
+    return ImageFolder(images, mask_dir, find_images(mask_dir, "--mask_dir") if mask_dir else {})

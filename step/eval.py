@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.datasets import read_names
-from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.boxes import ImageBoxes, read_boxes
 from misc.files.held import Kept
@@ -30,20 +29,19 @@ from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from pgt.metrics.localization import BoxAccuracy
 from pgt.metrics.saliency import CURVES
+from step.sets import open_images
 
 
 def run(args: Args, failures: Failures) -> None:
-    folder = open_folder(args.sal_dataset_dir, args.limit)
-    mask_dir = args.mask_dir or folder.mask_dir
-    if mask_dir is None:
+    folder = open_images(args)
+    if folder.mask_dir is None:
         print("eval: no masks (--mask_dir), so there is nothing to compare with")
         return
-    masks = find_images(mask_dir, "--mask_dir")
     labelled = {stem: path for stem, path in folder.images.items() if path not in failures}
     for stem, path in labelled.items():
-        if stem not in masks:
-            failures.add("eval", path, f"no mask of its name in {mask_dir}")
-    score_kinds({stem: masks[stem] for stem in labelled if stem in masks}, args, failures)
+        if stem not in folder.masks:
+            failures.add("eval", path, f"no mask of its name in {folder.mask_dir}")
+    score_kinds({stem: folder.masks[stem] for stem in labelled if stem in folder.masks}, args, failures)
 
 
 def score_kinds(masks: Files, args: Args, failures: Failures) -> None:

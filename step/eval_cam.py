@@ -18,7 +18,7 @@ from misc.report.seg_scores import Scores, score_folder, score_splits
 from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from step.seg_set import open_eval
+from step.sets import open_eval
 
 
 def run(args: Args, failures: Failures) -> None:

@@ -10,7 +10,7 @@ from misc.report.kinds import SEG
 from misc.report.seg_scores import score_splits
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from step.seg_set import open_eval
+from step.sets import open_eval
 
 
 def run(args: Args, failures: Failures) -> None:

@@ -28,7 +28,7 @@ from misc.report.seg_scores import IMAGE_COLUMNS, Scores, score_folder, score_sp
 from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, only, table
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
-from step.seg_set import open_eval
+from step.sets import open_eval
 
 COLUMNS = ("n", "miou", "miou_absent_0", "pixel_accuracy", "best_threshold", "contour_f", "contour_f_published")
 

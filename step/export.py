@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from data.datasets import DATASETS, DatasetSpec, get_dataset
-from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.images import find_images, image_size, read_gray, read_image
 from misc.files.predictions import FIRST_LABEL, Cams, read_prediction
@@ -29,13 +28,14 @@ from misc.run.each import Told
 from misc.run.evaluation import Command, Files, Strict, compare, main_of
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
+from step.sets import open_images
 
 SPEC = DATASETS["saliency"]
 
 
 def run(args: Args, failures: Failures) -> None:
     """As a stage of a run: every kind of saliency label, in the format args.export, to RESULT_DIR/export/<kind>."""
-    images = open_folder(args.sal_dataset_dir, args.limit).images
+    images = open_images(args).images
     images = {stem: path for stem, path in images.items() if path not in failures}
     read = partial(read_saliency, threshold=args.export_threshold)
     for kind, folder in folders(SALIENCY, args).items():

@@ -2,7 +2,7 @@
 that an image is known to have (run_classes).
 
 Reads   run: the images of --sal_dataset_dir, weights (net/weights.py)
-        run_classes: the images of the set and their classes (step/seg_set.py), RESULT_DIR/ckpt/seam.pth
+        run_classes: the images of the set and their classes (step/sets.py), RESULT_DIR/ckpt/seam.pth
 Writes  run: RESULT_DIR/cam/<stem>.png, 8-bit gray at the image's own size
         run_classes: RESULT_DIR/cam/<name>.npz: keys (P,), classes from 0; cam (P,H,W) uint8; scale: to 0..1
 Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale inference); SEAM (CVPR 2020), whose PCM
@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import torch
 
-from data.saliency import open_folder
 from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.held import Held
@@ -34,7 +33,7 @@ from misc.run.records import write_record
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
 from pgt.cam import class_power, multi_scale_saliency, present_class_cam
-from step.seg_set import open_all
+from step.sets import open_all, open_images
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Work:
 
 
 def run(args: Args, failures: Failures) -> None:
-    images = open_folder(args.sal_dataset_dir, args.limit).images
+    images = open_images(args).images
     out_dir = args.cam_out_dir or args.result_dir / "cam"
     weights = args.cam_weights_dir or trained_here(args)
     net, sha256 = load(args.cam_network, weights, args.result_dir / "weights", not args.quiet)

@@ -1,6 +1,6 @@
 """Class activation maps -> CRF maps with much and with little background, for the labels of AffinityNet.
 
-Reads   the images of the set (step/seg_set.py); RESULT_DIR/cam/<name>.npz
+Reads   the images of the set (step/sets.py); RESULT_DIR/cam/<name>.npz
 Writes  RESULT_DIR/crf_la/<name>.npz and crf_ha: keys (P+1,), labels, background 0 first; cam (P+1,H,W) uint8,
         marginals; scale: cam * scale is in [0,1]
 Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
@@ -24,7 +24,7 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.records import write_record
 from pgt.crf import CRFParams, mean_field, unary_from_cam
-from step.seg_set import open_train
+from step.sets import open_train
 
 FOLDERS = ("crf_la", "crf_ha")
 

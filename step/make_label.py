@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.saliency import open_folder
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from pgt.crf import mean_field, unary_from_prob, unary_from_saliency
 from pgt.pamr import refine_saliency
 from pgt.superpixel import threshold_by_mean
 from step.refine import refine_folder, to_uint8
+from step.sets import open_images
 
 if TYPE_CHECKING:
     from run_sample import Label
 
 
 def run(args: Args, failures: Failures) -> None:
-    images = open_folder(args.sal_dataset_dir, args.limit).images
+    images = open_images(args).images
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     out_dir = args.cam_pamr_out_dir or args.result_dir / "cam_pamr"
     settings = "make_label", {**asdict(args.label), "max_side": args.max_side}

@@ -37,7 +37,7 @@ from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
-from step.seg_set import open_split
+from step.sets import open_split
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 

@@ -38,7 +38,7 @@ from net.affinitynet import affinity
 from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
 from pgt.crf import dense_crf
-from step.seg_set import open_all
+from step.sets import open_all
 
 if TYPE_CHECKING:
     from run_voc import SemSeg

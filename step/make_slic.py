@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.saliency import open_folder
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from pgt.crf import dense_crf
 from pgt.superpixel import slic, superpixel_mean, threshold_by_mean
 from step.refine import refine_folder
+from step.sets import open_images
 
 if TYPE_CHECKING:
     from run_slic import Slic
 
 
 def run(args: Args, failures: Failures) -> None:
-    images = open_folder(args.sal_dataset_dir, args.limit, "--img_root").images
+    images = open_images(args).images
     out_dir = args.cam_slic_out_dir or args.result_dir / "cam_slic"
     settings = "make_slic", {**asdict(args.slic), "max_side": args.max_side}
     refine = partial(make_slic, params=args.slic)

@@ -12,22 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from data.saliency import open_folder
-from misc.files.images import find_images, read_gray, read_image
+from misc.files.images import read_gray, read_image
 from misc.files.store import write_png
 from misc.report.kinds import SALIENCY, Kind, folders
 from misc.report.overview import cam_overlay, contact_sheet
 from misc.run.evaluation import compare
 from misc.run.failures import Failures
 from misc.run.flags import Args
+from step.sets import open_images
 
 
 def run(args: Args, failures: Failures) -> None:
-    folder = open_folder(args.sal_dataset_dir, args.limit)
-    mask_dir = args.mask_dir or folder.mask_dir
-    masks = find_images(mask_dir, "--mask_dir") if mask_dir else {}
+    folder = open_images(args)
     stems = [stem for stem, path in folder.images.items() if path not in failures][: args.overview_rows]
-    masks_of = {stem: masks.get(stem) for stem in stems}
+    masks_of = {stem: folder.masks.get(stem) for stem in stems}
     work = partial(row, dirs=folders(SALIENCY, args))
     rows = list(compare("overview", args.result_dir, masks_of, work, args, failures, folder.images))
     if rows:

@@ -19,9 +19,8 @@ import numpy as np
 from PIL import Image
 
 from data.datasets import DatasetSpec
-from data.saliency import open_folder
 from misc.files.held import Held
-from misc.files.images import find_images, read_gray, read_image, read_mask
+from misc.files.images import read_gray, read_image, read_mask
 from misc.files.predictions import Cams, read_label, read_prediction
 from misc.files.store import fingerprint, read_json, require_writable, write_text
 from misc.report import page as report
@@ -32,7 +31,7 @@ from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map, progress
-from step.seg_set import open_eval, open_train
+from step.sets import open_eval, open_images, open_train
 
 Sources = dict[Column, Files]  # of those that are there
 SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
@@ -59,12 +58,11 @@ class Layer:
 
 def run(args: Args, failures: Failures) -> None:
     """Of saliency maps and labels."""
-    folder = open_folder(args.sal_dataset_dir, args.limit)
-    mask_dir = args.mask_dir or folder.mask_dir
+    folder = open_images(args)
     dirs = {k: d for k, d in folders(SALIENCY, args).items() if not is_outdated(k, folder.images, args)}
     sources = sources_of(args.sal_dataset_dir, folder.images, dirs)
-    if mask_dir:
-        sources[Column("mask", "mask", "mask", mask_dir)] = find_images(mask_dir, "--mask_dir")
+    if folder.mask_dir:
+        sources[Column("mask", "mask", "mask", folder.mask_dir)] = folder.masks
     make_report(args, failures, f"Pseudo labels of {args.sal_dataset_dir.resolve().name}", sources)
 
 

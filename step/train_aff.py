@@ -32,7 +32,7 @@ from net.affinitynet import affinity
 from net.network import Network, parameter_groups
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.affinity import IGNORE, RADIUS, affinity_labels, affinity_loss, block_mean, confident_label, pair_indices
-from step.seg_set import open_train
+from step.sets import open_train
 
 if TYPE_CHECKING:
     from run_voc import Aff

@@ -4,7 +4,7 @@
     python run_voc.py --method seam        without importance sampling and feature similarity
     python run_voc.py --method plain       a CAM network without SEAM, to compare with
 
-Reads   the training images of the set (step/seg_set.py) and their classes; weights to start from (net/weights.py)
+Reads   the training images of the set (step/sets.py) and their classes; weights to start from (net/weights.py)
 Writes  RESULT_DIR/ckpt/seam.pth, weights and facts alone; train_seam.csv; states to go on from
 Paper   SEAM (CVPR 2020); HFPL (WACV 2024), whose recipe is the default
 """
@@ -35,7 +35,7 @@ from net.network import Fixed, parameter_groups, resized
 from net.prototypes import class_prototypes
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
-from step.seg_set import open_train
+from step.sets import open_train
 
 if TYPE_CHECKING:
     from run_voc import Seam

@@ -33,7 +33,7 @@ from net import NetFacts, Network
 from net.network import parameter_groups
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import generalized_cross_entropy
-from step.seg_set import open_train
+from step.sets import open_train
 
 if TYPE_CHECKING:
     from run_voc import Seg

@@ -24,7 +24,7 @@ from misc.files.predictions import read_prediction
 from misc.run.passes import run_passes
 from net.weights import save_checkpoint
 from run_voc import PASSES
-from step.seg_set import open_all, open_eval, open_train
+from step.sets import open_all, open_eval, open_train
 
 SPEC = DATASETS["coco14"]
 ROOT = Path(__file__).resolve().parent.parent

@@ -127,10 +127,11 @@ def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
 class Args:
     """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
     a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any;
-    maps_of_others: whether the maps of the run were made elsewhere.
+    maps_of_others: whether the maps of the run were made elsewhere; images_flag: the one that names its images.
     """
 
     maps_of_others = False
+    images_flag = "--sal_dataset_dir"
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
         self.stages, self.places, self.defaults = tuple(stages), dict(places), dict(defaults)

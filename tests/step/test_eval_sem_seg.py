@@ -252,7 +252,13 @@ def test_export_as_a_stage_of_a_run(tmp_path, photographs):
     failures = Failures(tmp_path / "r" / "failed.csv")
     flags = {"export": "masks", "export_threshold": 0.5, "limit": None, "num_workers": 1, "quiet": True}
     flags |= dict.fromkeys(kind.folder_flag for kind in SALIENCY)
-    flags |= {"sal_dataset_dir": tmp_path / "images", "result_dir": tmp_path / "r", "maps_of_others": False}
+    flags |= {
+        "sal_dataset_dir": tmp_path / "images",
+        "result_dir": tmp_path / "r",
+        "maps_of_others": False,
+        "images_flag": "",
+        "mask_dir": None,
+    }
     args = SimpleNamespace(**flags)
     export.run(args, failures)
     written = {path.relative_to(tmp_path / "r" / "export").as_posix() for path in (tmp_path / "r").rglob("export/*/*")}

@@ -1,10 +1,8 @@
 """The contact sheet of a run."""
 
-from types import SimpleNamespace
-
 from PIL import Image
 
-from misc.report.kinds import SALIENCY
+import run_sample
 from misc.run.failures import Failures
 from step import overview
 
@@ -17,11 +15,8 @@ def test_an_image_with_a_damaged_label_is_listed_and_the_others_are_shown(tmp_pa
             picture.save(tmp_path / folder / f"{name}.png")
     damaged = tmp_path / "r/cam_pamr/cat.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
-    args = SimpleNamespace(
-        **{"sal_dataset_dir": tmp_path / "set", "result_dir": tmp_path / "r", "mask_dir": None, "limit": None},
-        **{"overview_rows": 3, "num_workers": 1, "quiet": True, "maps_of_others": False},
-        **dict.fromkeys(kind.folder_flag for kind in SALIENCY),
-    )
+    flags = {"--sal_dataset_dir": tmp_path / "set", "--result_dir": tmp_path / "r", "--overview_rows": 3}
+    args = run_sample.parse([str(word) for pair in flags.items() for word in pair])
     failures = Failures(tmp_path / "failed.csv")
     overview.run(args, failures)
     assert tmp_path / "set/images/cat.png" in failures and tmp_path / "set/images/coffee.png" not in failures

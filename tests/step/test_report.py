@@ -49,7 +49,14 @@ def save(path, array):
 def arguments(root, **others):
     return SimpleNamespace(
         **{"sal_dataset_dir": root / "set", "result_dir": root / "result", "limit": None, "mask_dir": None}
-        | {"num_workers": 1, "overwrite": False, "quiet": True, "maps_of_others": False}
+        | {
+            "num_workers": 1,
+            "overwrite": False,
+            "quiet": True,
+            "maps_of_others": False,
+            "images_flag": "",
+            "mask_dir": None,
+        }
         | dict.fromkeys(kind.folder_flag for kind in SALIENCY)
         | others
     )

@@ -11,7 +11,7 @@ from data.toy import write_toy
 from misc.files.images import read_image
 from misc.run.passes import run_passes
 from net import NetFacts
-from step.seg_set import open_train
+from step.sets import open_train
 from step.train_seam import SeamTask, begin, build, loss_weights
 
 

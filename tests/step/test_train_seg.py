@@ -24,7 +24,7 @@ from net.weights import load_backbone, read_checkpoint, save_checkpoint
 from pgt.affinity import affinity_labels, affinity_loss, block_mean, confident_label, pair_indices, walk_labels
 from pgt.crf import CRF_RECIPES, dense_crf
 from step import make_seg, make_sem_seg, train_aff, train_seg
-from step.seg_set import open_all, open_train
+from step.sets import open_all, open_train
 
 SECOND_HALF = ("train_aff", "make_sem_seg", "train_seg", "make_seg")
 SMALL = ["--seam_network", "efficientnet_lite0", "--device", "cpu", "--quiet", "--tensorboard", "False"]

@@ -1,24 +1,40 @@
-"""Which images the steps of the segmentation branch read: what flags say, and data/segmentation.py finds."""
+"""Which images the steps read: what flags say, and data/saliency.py and data/segmentation.py find, once per run."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data.datasets import DatasetSpec, get_dataset
 from data.labelled import LabelledImages, merge, open_labelled
+from data.saliency import ImageFolder, open_folder
 from data.segmentation import SegmentationSet, has_split, open_segmentation
 from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError
 from misc.run.flags import Args
 
+Opened = TypeVar("Opened")
+
+
+def _once(args: Args, what: str, opening: Callable[[], Opened]) -> Opened:
+    """What opening() gives, which is called once per run."""
+    opened = vars(args).setdefault("opened", {})
+    if what not in opened:
+        opened[what] = opening()
+    return opened[what]
+
+
+def open_images(args: Args) -> ImageFolder:
+    """The images to label for saliency, and their masks."""
+    root, flag = args.sal_dataset_dir, args.images_flag
+    return _once(args, "images", lambda: open_folder(root, args.limit, args.mask_dir, flag))
+
 
 def open_split(args: Args, split: str) -> SegmentationSet:
-    """One part of the set that the flags name, opened and checked once per run; --limit takes its first images."""
-    opened = vars(args).setdefault("opened", {})
-    if split not in opened:
-        opened[split] = _open_split(args, split)
-    return opened[split]
+    """One part of the set that the flags name, checked; --limit takes its first images."""
+    return _once(args, f"part {split}", lambda: _open_split(args, split))
 
 
 def _open_split(args: Args, split: str) -> SegmentationSet:
@@ -48,13 +64,12 @@ def open_train(args: Args) -> SegmentationSet:
     train = open_split(args, args.train_split or _train_split(args))
     if not args.extra_data_dir:
         return train
-    opened = vars(args)["opened"]
-    if "extra" not in opened:
-        extra = open_labelled(args.extra_data_dir, class_names=train.spec.class_names, flag="--extra_data_dir")
-        opened["extra"] = extra.take(np.flatnonzero(extra.labels.any(axis=1)))
-    if not len(opened["extra"]):
-        raise InputError(f"--extra_data_dir {args.extra_data_dir}: no image has a class of {train.spec.name}")
-    return SegmentationSet(merge(train.images, opened["extra"]), train.spec, train.mask_dir)
+    flag, names = "--extra_data_dir", train.spec.class_names
+    extra = _once(args, flag, lambda: open_labelled(args.extra_data_dir, class_names=names, flag=flag))
+    extra = extra.take(np.flatnonzero(extra.labels.any(axis=1)))
+    if not len(extra):
+        raise InputError(f"{flag} {args.extra_data_dir}: no image has a class of {train.spec.name}")
+    return SegmentationSet(merge(train.images, extra), train.spec, train.mask_dir)
 
 
 def _train_split(args: Args) -> str:
