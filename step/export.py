@@ -24,9 +24,8 @@ from misc.files.predictions import FIRST_LABEL, Cams, read_prediction
 from misc.report.export import FORMATS, Labelled
 from misc.report.formats import EXPORT_FORMATS
 from misc.report.kinds import SALIENCY, folders
-from misc.run.each import Told
 from misc.run.evaluation import Command, Files, Strict, compare, main_of
-from misc.run.failures import Failures
+from misc.run.failures import Failures, Told
 from misc.run.flags import Args, Table, flag, stage
 from step.sets import open_images
 

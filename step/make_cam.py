@@ -29,7 +29,6 @@ from misc.run.device import autocast, batch_size_for, pick_device
 from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.records import write_record
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
 from pgt.cam import class_power, multi_scale_saliency, present_class_cam
@@ -95,24 +94,15 @@ def make_maps(
 
     def read(item: Item, data: Sequence[Held]) -> Work:
         image = read_image(data[0])
-        return Work(at_most(image, args.max_side), image.shape[:2], tuple((item.facts or {}).get("keys", ())))
+        return Work(at_most(image, args.max_side), image.shape[:2], tuple(item.facts.get("keys", ())))
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:
         with autocast(device):
             return maps(fast, works)
 
-    record = partial(write_record, args, "make_cam", "cam", items[0].outs[0].parent)
-    each(
-        "make_cam",
-        largest_first(items, args.max_side),
-        lambda item: [{**settings, **(item.facts or {})}],
-        read,
-        args,
-        failures,
-        what="maps",
-        batches=Batches(compute, batch_size_for(device, batch_size), lambda work: work.image.shape),
-        record=partial(record, network=net.facts.network, sha256=sha256),
-    )
+    batches = Batches(compute, batch_size_for(device, batch_size), lambda work: work.image.shape)
+    facts, items = {"network": net.facts.network, "sha256": sha256}, largest_first(items, args.max_side)
+    each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
 
 
 def trained_here(args: Args) -> str | None:
@@ -155,7 +145,9 @@ def to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
 def largest_first(items: Sequence[Item], max_side: int) -> list[Item]:
     """By the size at inference: whoever runs out of memory does so at once, what the first image took is enough for all
     others, and images of one size, which make a batch, follow each other."""
-    sizes = {item.source: limit_side(image_size(item.source), max_side) for item in items}
-    return sorted(
-        items, key=lambda item: (-sizes[item.source][0] * sizes[item.source][1], sizes[item.source], item.outs)
-    )
+
+    def order(item: Item) -> tuple:
+        height, width = limit_side(image_size(item.source), max_side)
+        return -height * width, height, item.outs
+
+    return sorted(items, key=order)

@@ -22,7 +22,6 @@ from misc.files.store import write_cams
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.records import write_record
 from pgt.crf import CRFParams, mean_field, unary_from_cam
 from step.sets import open_train
 
@@ -46,8 +45,7 @@ def run(args: Args, failures: Failures) -> None:
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     parts = [{**settings, "alpha": alpha} for alpha in args.crf_alphas]
-    record = partial(write_record, args, "make_crf", "crf", args.result_dir / FOLDERS[0])
-    each("make_crf", items, lambda _: parts, make, args, failures, what="pairs of maps", record=record)
+    each("make_crf", items, lambda _: parts, make, args, failures, what="pairs of maps", key="crf")
 
 
 def crf_map(image: np.ndarray, cam: np.ndarray, alpha: float, params: CRFParams, max_side: int = 1 << 30) -> np.ndarray:

@@ -30,7 +30,6 @@ from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args, Pass, Run, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
-from misc.run.records import write_record
 from misc.train.augment import resize, resize_maps
 from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
@@ -64,9 +63,8 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     items = [Item(file, (args.result_dir / "seg" / f"{name}.png",), (file,)) for name, file in files.items()]
     settings = {"weights": sha256, "scales": args.seg_scales, "max_side": args.max_side, "crf": crf and asdict(crf)}
     facts = {"network": net.facts.network, "weights": str(weights), "sha256": sha256}
-    record = partial(write_record, args, "make_seg", "seg", args.result_dir / "seg", **facts)
     parts = [(b"", settings)]  # no other file than the image
-    each("make_seg", items, lambda _: parts, make, args, failures, record=record)
+    each("make_seg", items, lambda _: parts, make, args, failures, key="seg", facts=facts)
 
 
 def segmenter(net: SegNet, scales: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:

@@ -30,7 +30,6 @@ from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.records import write_record
 from misc.train.augment import resize, resize_maps
 from misc.train.stage import require_files, trained_file
 from net import AffinityNet, for_inference
@@ -73,9 +72,8 @@ def run(args: Args, failures: Failures) -> None:
         return writes
 
     settings = {**asdict(params), "max_side": args.max_side, "weights": sha256, "soft": args.sem_seg_soft}
-    record = partial(write_record, args, "make_sem_seg", "sem_seg", args.result_dir / "sem_seg")
     facts = {"network": net.facts.network, "weights": str(weights), "sha256": sha256}
-    each("make_sem_seg", items, settings, make, args, failures, record=partial(record, **facts))
+    each("make_sem_seg", items, settings, make, args, failures, key="sem_seg", facts=facts)
 
 
 def embedder(net: AffinityNet) -> Callable[[np.ndarray], Tensor]:

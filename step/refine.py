@@ -16,14 +16,13 @@ from misc.files.store import write_png
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.records import write_record
 
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image (H,W,3) uint8 RGB, map (H,W) uint8 -> label (H,W) uint8
 
 
 def refine_folder(
     step: str,
-    what: str,
+    key: str,
     images: Mapping[str, Path],
     cam_dir: Path,
     out_dir: Path,
@@ -34,7 +33,7 @@ def refine_folder(
 ) -> None:
     """Writes out_dir/<stem>.png for every image that has not failed before.
 
-    what: the name of their record (misc/run/records.py). refine sees image and map at --max_side at most; the label is
+    key: the name of their record (misc/run/records.py). refine sees image and map at --max_side at most; the label is
     brought back to the image's own size. settings: parts of the fingerprint besides both files.
     """
 
@@ -54,8 +53,7 @@ def refine_folder(
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]
-    record = partial(write_record, args, step, what, out_dir)
-    each(step, items, lambda _: parts, make, args, failures, record=record)
+    each(step, items, lambda _: parts, make, args, failures, key=key)
 
 
 def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 from misc.files.held import Held
 from misc.files.images import read_gray, read_mask
 from misc.report.score_files import Read, digest_of, rounded
-from misc.run.each import Told
 from misc.run.evaluation import Files, compare
+from misc.run.failures import Told
 from misc.run.flags import Args
 from pgt.metrics.saliency import SaliencyMetrics, SaliencyScores, saliency_scores
 

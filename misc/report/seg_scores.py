@@ -15,8 +15,8 @@ from misc.files.predictions import Cams, read_label, read_prediction
 from misc.files.store import read_json, write_json
 from misc.report.kinds import Kind
 from misc.report.score_files import Read, digest_of, rounded, write_scores
-from misc.run.each import Told
 from misc.run.evaluation import Files, compare, to_json
+from misc.run.failures import Told
 from misc.run.flags import Args
 from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
 

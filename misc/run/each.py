@@ -8,33 +8,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 
 from misc.files.held import Held
 from misc.files.store import fingerprint, is_current, require_writable
+from misc.run.failures import Failures
+from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.run.records import write_record
 
 Write = Callable[..., None]  # write(path, made_from=fingerprint)
-
-
-class Told(Protocol):
-    """Where failures go: misc.run.failures.Failures, or an evaluator's Strict."""
-
-    def add(self, step: str, file: Path, reason: object) -> None: ...
-    def __contains__(self, file: Path) -> bool: ...
-
-
-class RunArgs(Protocol):
-    """What the loop reads of args."""
-
-    overwrite: bool
-    num_workers: int
-    quiet: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class Item:
     outs: tuple[Path, ...]
     reads: tuple[Path, ...]
     made_by: str = ""
-    facts: Any = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,26 +61,32 @@ def each(
     items: Sequence[Item],
     settings: Mapping[str, object] | Callable[[Item], Sequence[object]],
     make: Callable[[Item, Sequence[Held]], Any],
-    args: RunArgs,
-    failures: Told,
+    args: Args,
+    failures: Failures,
     *,
     what: str = "labels",
     batches: Batches | None = None,
-    record: Callable[..., None] = lambda **_: None,
+    key: str = "",
+    facts: Mapping[str, object] | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> int:
     """Makes what is not current of the items; -> how many.
 
-    settings: whatever the results depend on besides the files, of all outputs alike, or of an item the parts of the
-    fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or what
-    batches take. OSErrors are the item's failure. record() is called before the first result is written, and
-    record(keep=True) where there is none. part (i, n): every n-th item from the i-th on.
+    settings: whatever the results depend on besides the files and the item's facts, of all outputs alike, or of an item
+    the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
+    what batches take. OSErrors are the item's failure. key, facts: of the record (misc/run/records.py) that is written
+    before the first result, or where there is none. part (i, n): every n-th item from the i-th on.
     """
     items = items[part[0] :: part[1]]
     todo = [item for item in items if item.source not in failures]
     for folder in {out.parent for item in items for out in item.outs}:
         require_writable(folder)
     cv2.setNumThreads(1)  # the workers are the parallelism
+
+    def record(keep: bool = False) -> None:
+        if key:
+            write_record(args, step, key, items[0].outs[0].parent, keep, **(facts or {}))
+
     write = _Writer(record)
 
     def work(item: Item) -> Made | None:
@@ -128,7 +122,7 @@ def _held(path: Path, item: Item) -> Held:
 
 def _prints(item: Item, data: Sequence[Held], settings: Any) -> Iterator[str]:
     """The fingerprint of each output."""
-    parts = settings(item) if callable(settings) else [settings] * len(item.outs)
+    parts = settings(item) if callable(settings) else [{**settings, **item.facts}] * len(item.outs)
     return (
         fingerprint(*(file.getvalue() for file in data), *(part if isinstance(part, tuple) else (part,)))
         for part in parts
@@ -157,7 +151,7 @@ class _Writer:
         return f" of {self._bytes / self.num / 1000:.1f} kB" if self._bytes else ""
 
 
-def _that_wait(done: Iterable[tuple[Item, Made | OSError | None]], step: str, failures: Told) -> Iterator[Made]:
+def _that_wait(done: Iterable[tuple[Item, Made | OSError | None]], step: str, failures: Failures) -> Iterator[Made]:
     """What is still to be written; what failed is listed."""
     for item, result in done:
         if isinstance(result, OSError):

@@ -12,7 +12,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.files.predictions import find_prediction
 from misc.files.store import write_csv, write_json
-from misc.run.each import Told
+from misc.run.failures import Told
 from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
 

@@ -2,8 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from misc.files.store import write_csv
+
+
+class Told(Protocol):
+    """Where failures go: Failures, or the Strict of stand-alone commands."""
+
+    def add(self, step: str, file: Path, reason: object) -> None: ...
 
 
 class Failures:

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from misc.errors import InputError
-from misc.files.store import write_npz, write_png
+from misc.files.store import read_json, write_npz, write_png
 from misc.run.each import Batches, Item, each
 from misc.run.failures import Failures
+from misc.run.flags import Run, Table
 
 ARGS = SimpleNamespace(overwrite=False, num_workers=2, quiet=True)
 
@@ -28,12 +29,15 @@ def writes(number):
     return [partial(write_png, array=array), partial(write_npz, x=array)]
 
 
-def run(root, args=ARGS, settings=None, **kwargs):
+def run(root, args=ARGS, settings=None, writing=None, **kwargs):
     failures, made = Failures(root / "failed.csv"), []
+
+    def fail(*_, **__):
+        raise writing
 
     def make(item, data):
         made.append(item.source.stem)
-        return writes(data[0].getvalue().decode())
+        return [fail, fail] if writing else writes(data[0].getvalue().decode())
 
     each("test", items_of(root), settings or {"version": 1}, make, args, failures, **kwargs)
     return sorted(made), failures
@@ -110,15 +114,18 @@ def test_batches_are_neighbours_of_one_key(size, tmp_path):
 
 
 def test_the_record_is_written_before_the_first_result_and_kept_where_nothing_is_made(tmp_path):
-    told = []
-
-    def record(keep=False):
-        told.append((keep, len(list((tmp_path / "a").iterdir()))))
-
-    run(tmp_path, record=record)
-    assert told == [(False, 0)]
-    run(tmp_path, record=record)
-    assert told == [(False, 0), (True, 5)]
+    args = Table("", (Run(result_dir=tmp_path, num_workers=1),)).resolve({})
+    record = tmp_path / "settings" / "what.json"
+    with pytest.raises(RuntimeError, match="the disk"):
+        run(tmp_path, args, key="what", facts={"network": "a"}, writing=RuntimeError("the disk"))
+    assert read_json(record)["network"] == "a" and not list((tmp_path / "a").iterdir())
+    run(tmp_path, args, key="what", facts={"network": "b"})
+    assert read_json(record)["network"] == "b" and read_json(record)["folder"] == "a"
+    run(tmp_path, args, key="what", facts={"network": "c"})
+    assert read_json(record)["network"] == "b"  # nothing was made
+    record.unlink()
+    run(tmp_path, args, key="what", facts={"network": "c"})
+    assert read_json(record)["network"] == "c"  # whoever made it did not say how
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path):
