@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Pass, Results, Run, Table, Training, flag, pass_flags, stage
+from misc.run.flags import Args, Course, Device, Pass, Results, Run, Table, Training, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -131,7 +131,7 @@ class Label:
 
 STAGES = (
     pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), Cls(), TrainCam(), Training(), Course(), Results(),
-    Run(result_dir=ROOT / "result"),
+    Run(result_dir=ROOT / "result"), Device(),
 )  # fmt: skip
 
 RECIPES = {

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Pass, Run, Table, Training, flag, pass_flags, stage
+from misc.run.flags import Args, Course, Device, Pass, Run, Table, Training, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -190,7 +190,7 @@ class Segmenter:
 
 STAGES = (
     Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Aff(), MakeSemSeg(), SemSeg(), Seg(),
-    Segmenter(), Parts(), Run(),
+    Segmenter(), Parts(), Run(), Device(),
 )  # fmt: skip
 
 # as the authors ran it, where that is neither right nor best

@@ -22,8 +22,7 @@ from misc.errors import InputError
 from misc.files.images import find_images, image_size, read_gray, read_image
 from misc.files.predictions import FIRST_LABEL, Cams, read_prediction
 from misc.report.export import FORMATS, Labelled
-from misc.report.formats import EXPORT_FORMATS
-from misc.report.kinds import SALIENCY, folders
+from misc.report.kinds import EXPORT_FORMATS, SALIENCY, folders
 from misc.run.evaluation import Command, Files, Strict, compare, main_of
 from misc.run.failures import Failures, Told
 from misc.run.flags import Args, Table, flag, stage

@@ -28,7 +28,7 @@ from misc.files.labels import write_mask
 from misc.run.device import in_turns, pick_device
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
-from misc.run.flags import Args, Pass, Run, Table, flag, pass_flags, stage
+from misc.run.flags import Args, Device, Pass, Run, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.train.augment import resize, resize_maps
 from misc.train.stage import trained_file
@@ -116,7 +116,7 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     from run_voc import RECIPES, ROOT, Segmenter, Sizes
 
     recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
-    stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"))
+    stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"), Device())
     args, _ = Table(__doc__, stages, recipes, positional="image_dir").parse(argv)
     return args
 

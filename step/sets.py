@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +15,8 @@ from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError
 from misc.run.flags import Args
 
-Opened = TypeVar("Opened")
 
-
-def _once(args: Args, what: str, opening: Callable[[], Opened]) -> Opened:
+def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:
     """What opening() gives, which is called once per run."""
     opened = vars(args).setdefault("opened", {})
     if what not in opened:

@@ -11,7 +11,10 @@ Paper   generatePGT (MFNet, ICCV 2021) and IRN (CVPR 2019) for the published rec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,23 +26,23 @@ from torch.nn import functional as F
 import net
 from data.labelled import LabelledImages, describe, open_labelled
 from misc.errors import InputError
-from misc.files.boxes import read_boxes
-from misc.files.images import find_images, read_image, read_named
+from misc.files.boxes import ImageBoxes, read_boxes
+from misc.files.images import find_images, read_image, read_mask, read_named
 from misc.files.store import read_json, write_json
 from misc.report.overview import cam_overlay
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train import augment
-from misc.train.board import open_board
 from misc.train.loop import Group
-from misc.train.map_scores import MapScores
 from misc.train.stage import Stage, train
 from net import Network
 from net.fast.for_training import for_training
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin, pos_weight_for, with_background
 from pgt.metrics.classification import ClassScores
+from pgt.metrics.localization import BoxAccuracy
+from pgt.metrics.saliency import SaliencyMetrics
 
 if TYPE_CHECKING:
     from run_sample import TrainCam
@@ -125,6 +128,36 @@ class CamTask:
         return {"loss": cls + self.recipe.fsl_weight * fsl, "cls": cls, "fsl": fsl}
 
 
+@dataclass
+class MapScores:
+    """Maps of images against boxes and masks, whichever there are: max_box_acc at an IoU of 0.5, max_f."""
+
+    boxes: dict[str, ImageBoxes] | None = None
+    masks: dict[str, Path] | None = None
+    _boxes: BoxAccuracy = field(default_factory=BoxAccuracy)
+    _f: SaliencyMetrics = field(default_factory=SaliencyMetrics)
+
+    def step(self, stem: str, cam: np.ndarray, size: tuple[int, int]) -> None:
+        """Add the image of this stem and size (H, W), if it has boxes or a mask: maps (P,h,w) in [0,1] of its classes.
+
+        Raises OSError for a mask that cannot be read or is of another size.
+        """
+        if not len(cam):
+            return
+        cam = cv2.resize(cam.max(axis=0), size[::-1], interpolation=cv2.INTER_LINEAR)
+        if self.boxes and stem in self.boxes:
+            self._boxes.step(cam, self.boxes[stem].at(size))
+        if self.masks and stem in self.masks:
+            mask = read_mask(file := self.masks[stem])
+            if mask.shape != size:
+                raise OSError(f"{file} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}")
+            self._f.step((255 * cam).round().astype(np.uint8), mask)
+
+    def get_results(self) -> dict[str, float]:
+        found = {"max_box_acc": self._boxes.get_results()["max_box_acc"]} if self._boxes.n else {}
+        return {**found, "max_f": float(self._f.get_results()["max_f"])} if self._f.n else found
+
+
 class Validation:
     """What is told of a network after an epoch, see Run.on_epoch; the best network is RESULT_DIR/ckpt/cam_best.pth."""
 
@@ -133,7 +166,12 @@ class Validation:
         self.boxes = read_boxes(args.cls_val_boxes) if args.cls_val_boxes else None
         self.masks = find_images(args.cls_val_masks, "--cls_val_masks") if args.cls_val_masks else None
         self.best, self.best_file = -1.0, args.result_dir / "ckpt" / "cam_best.pth"
-        self.board = open_board(args.result_dir / "tensorboard") if args.tensorboard and is_main() else None
+        self.board = None
+        if args.tensorboard and is_main():
+            with contextlib.suppress(ImportError):  # where it is not installed
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(str(args.result_dir / "tensorboard"))
 
     def __call__(self, step: int, task: CamTask, speed: dict[str, float]) -> dict[str, float]:
         scores = {**self.scores(task.net), **speed}

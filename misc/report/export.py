@@ -17,7 +17,7 @@ from misc.errors import InputError
 from misc.files.labels import write_mask
 from misc.files.rle import rle_encode
 from misc.files.store import write_json, write_png, write_text
-from misc.report.formats import EXPORT_FORMATS
+from misc.report.kinds import EXPORT_FORMATS
 from misc.run.records import plain
 
 if TYPE_CHECKING:  # data stands on misc

@@ -26,6 +26,7 @@ class Kind:
         return (self.folder_flag and getattr(args, self.folder_flag)) or args.result_dir / self.key
 
 
+EXPORT_FORMATS = ("coco", "voc", "labelme", "masks")  # for flags; misc/report/export.py writes them
 SALIENCY = (
     Kind("cam", "CAM", "heat", folder_flag="cam_out_dir"),
     Kind("cam_pamr", "pixel-wise label", "gray", folder_flag="cam_pamr_out_dir"),

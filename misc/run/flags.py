@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from misc.errors import InputError
-from misc.report.formats import EXPORT_FORMATS
+from misc.report.kinds import EXPORT_FORMATS
 from pgt.settings import out_of_bounds, setting
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -325,27 +325,25 @@ def _filled(stage: typing.Any, values: Mapping[str, object]) -> typing.Any:
 
 @stage("run")
 class Run:
-    """What every run script has."""
-
     result_dir: Path | None = flag(None, "everything is written below this folder", often=True)
-    device: str = flag("auto", "auto (cuda, then mps, then cpu), or a torch device such as cuda:1", often=True)
     num_workers: int = flag(0, "threads that refine and score; 0: one per core", at_least=0)
     overwrite: bool = flag(False, "make every file anew, also those that are up to date", often=True)
     quiet: bool = flag(False, "no progress bars")
 
 
+@stage("device")
+class Device:
+    device: str = flag("auto", "auto (cuda, then mps, then cpu), or a torch device such as cuda:1", often=True)
+
+
 @stage("training, of every network", of=("train_cam", "train_seam", "train_aff", "train_seg"), lends=False)
 class Training:
-    """What every training here has."""
-
     seed: int = flag(0, "of all that is random; the same seed gives the same weights on one device", at_least=0)
     accumulate: int = flag(1, "forwards per step", at_least=1)
 
 
 @stage("course of a training")
 class Course:
-    """What of a training leaves the weights as they are."""
-
     resume: bool = flag(True, "go on from the last state of a run that was killed; False: anew")
     state_steps: int = flag(0, "steps between states on disk; 0: an epoch, at most 2,000", at_least=0)
     tensorboard: bool = flag(True, "write RESULT_DIR/tensorboard, where the package is installed")
@@ -353,14 +351,9 @@ class Course:
 
 @stage("eval, overview, report, export: what came out", of=("eval", "overview", "report", "export"), lends=False)
 class Results:
-    """What is done with maps and labels of saliency."""
-
     mask_dir: Path | None = flag(None, "masks with the names of the images; none: those of the data set", often=True)
     overview_rows: int = flag(12, "images in the overview", at_least=1)
     export: str | None = flag(
-        None,
-        "labels for other tools as well, to RESULT_DIR/export",
-        often=True,
-        choices=EXPORT_FORMATS,
+        None, "labels for other tools as well, to RESULT_DIR/export", often=True, choices=EXPORT_FORMATS
     )
     export_threshold: float = flag(0.5, "foreground of an exported label: at and above this", at_least=0, at_most=1)

@@ -23,13 +23,8 @@ _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {d.name: d.version for d in importlib.metadata.distributions() if d.name in _PACKAGES}
+    return {"python": platform.python_version(), "platform": platform.platform(), **found}
 
 
 def record_path(args: Args, what: str) -> Path:

@@ -11,7 +11,7 @@ from torch import nn
 
 from misc.errors import InputError
 from misc.files.store import read_json
-from misc.run.flags import Course, Run, Table, Training
+from misc.run.flags import Course, Device, Run, Table, Training
 from misc.train.checkpoint import last_state
 from misc.train.loop import Group, Length, Optimization
 from misc.train.stage import Stage, length_of, optimization_of, require_files, start_of, train, trained_file
@@ -40,8 +40,8 @@ class Mean:
 
 
 def args(folder):
-    run = Run(result_dir=folder, device="cpu", num_workers=1, quiet=True)
-    return Table("", (Training(seed=3, accumulate=2), Course(), run)).resolve({})
+    run = Run(result_dir=folder, num_workers=1, quiet=True)
+    return Table("", (Training(seed=3, accumulate=2), Course(), run, Device("cpu"))).resolve({})
 
 
 def save(path, network):

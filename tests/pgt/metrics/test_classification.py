@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from misc.files.boxes import ImageBoxes
-from misc.train.map_scores import MapScores
 from pgt.metrics.classification import ClassScores, mean_average_precision
+from step.train_cam import MapScores
 
 
 def test_mean_average_precision_of_a_ranking_done_by_hand():
