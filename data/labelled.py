@@ -31,7 +31,7 @@ _FEW = 20  # classes that a description lists one by one
 class LabelledImages:
     """files: N, sorted when opened; labels (N,K) uint8, 1 where the image has the class, read-only; class_names: K.
 
-    names: an id an image, of which no two are equal: its stem; where images share one, the path below their common
+    names: an id per image, of which no two are equal: its stem; where images share one, the path below their common
     folder, without suffix if that will do. Parts of a set keep the names of the whole.
     """
 
@@ -208,14 +208,14 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 
 def describe(data: LabelledImages) -> str:
-    """The table of what was found: images, classes, images a class, labels an image, sizes of a sample."""
+    """The table of what was found: images, classes, images per class, labels per image, sizes of a sample."""
     per_image = data.labels.sum(axis=1, dtype=np.int64)
     none, one, more = ((per_image == 0).sum(), (per_image == 1).sum(), (per_image > 1).sum())
     rows = {
         "images": f"{len(data)} in {_common_folder([str(file) for file in data.files])}",
         "classes": str(len(data.class_names)),
         "labels": f"{per_image.sum()}; images with none {none}, with one {one}, with more {more}",
-        "images a class": _ranked(data),
+        "per class": _ranked(data),
         "without images": _shortened([n for n, count in zip(data.class_names, data.counts, strict=True) if not count]),
         "size": _sizes(data.files),
     }

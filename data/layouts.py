@@ -48,11 +48,11 @@ class Found:
 
 
 def read_folders(request: Request) -> Found:
-    """A folder a class, pictures at any depth below it; where root has but train, val, ...: those of split or train."""
+    """A folder per class, pictures at any depth below it. Where root holds parts alone (train, val, ...): of split."""
     root = _class_root(request)
     names = _subfolders(root)
     if not names:
-        raise request.error("no folder in it; give one with a subfolder of images a class")
+        raise request.error("no folder in it; give one with a subfolder of images per class")
     classes: dict[str, tuple[str]] = {}
     for name in names:
         own = dict.fromkeys(find_pictures(os.path.join(root, name)), (name,))
@@ -68,7 +68,7 @@ def _class_root(request: Request) -> Path:
     if request.split or (parts and _PARTS.issuperset(parts)):
         root = root / (request.split or "train")
     if not root.is_dir():
-        raise request.error(f"no folder {root}; give one with a subfolder of images a class")
+        raise request.error(f"no folder {root}; give one with a subfolder of images per class")
     return root
 
 
@@ -228,7 +228,7 @@ def detect_layout(root: Path, flag: str, split: str | None = None) -> str:
         names = _subfolders(_class_root(Request(root, flag, split=split)))
         layout = ("ilsvrc_cls" if all(map(_SYNSET.fullmatch, names)) else "folders") if names else None
     if layout is None:
-        known = "a folder a class, labels.csv (file,label;label), a VOC devkit, a COCO instances json, or ILSVRC"
+        known = "a folder per class, labels.csv (file,label;label), a VOC devkit, a COCO instances json, or ILSVRC"
         raise InputError(f"{flag} {root}: no labelled images in it; they are {known}")
     return layout
 

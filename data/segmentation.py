@@ -2,7 +2,7 @@
 
 VOC and COCO as data/prepare.py leaves them, or your own:
 
-    ROOT/labels.csv (file,label;label), or a folder a class below ROOT/images or ROOT/train
+    ROOT/labels.csv (file,label;label), or a folder per class below ROOT/images or ROOT/train
     ROOT/class_names.txt                   the classes in the order of their labels 1, 2, ...; else by name
     ROOT/masks/<name>.png                  optional: palette or gray, 0 background, the labels, 255 void
     ROOT/train.txt, ROOT/val.txt           optional: names of the images of each part; or labels_train.csv, ...

@@ -1,6 +1,6 @@
 """Images with image-level labels -> a CAM network.
 
-    python run_sample.py --train_cam_pass --cls_dataset_dir my_photos          a folder a class
+    python run_sample.py --train_cam_pass --cls_dataset_dir my_photos          a folder per class
     torchrun --nproc-per-node 4 run_sample.py --train_cam_pass ...             on four devices
 
 Reads   the images of --cls_dataset_dir (data/labelled.py); ImageNet weights (net/weights.py)
@@ -75,7 +75,7 @@ def run(args: Args, failures: Failures) -> None:
 
 def open_data(args: Args) -> tuple[LabelledImages, LabelledImages | None]:
     if args.cls_dataset_dir is None:
-        raise InputError("--train_cam_pass needs --cls_dataset_dir, a folder with a folder of images a class, say")
+        raise InputError("--train_cam_pass needs --cls_dataset_dir, such as a folder with a folder of images per class")
     data = open_labelled(args.cls_dataset_dir, args.cls_layout, flag="--cls_dataset_dir")
     if args.cls_val_dir is None:
         return data, None

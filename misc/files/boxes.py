@@ -26,8 +26,8 @@ class ImageBoxes:
 
 
 def read_boxes(path: Path) -> dict[str, ImageBoxes]:
-    """stem -> boxes, from a csv with the columns file, x0, y0, x1, y1, a row a box; with the columns orig_w and orig_h,
-    the size that the boxes are of, they follow maps of any other size.
+    """stem -> boxes, from a csv with the columns file, x0, y0, x1, y1, a row per box. With the columns orig_w and
+    orig_h, the size that the boxes are of, they follow maps of any other size.
 
     Raises InputError for a file that cannot be read, a column that is missing, and what is not a number.
     """

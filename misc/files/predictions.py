@@ -3,7 +3,7 @@
 .png .bmp .tif   a label map: palette or gray, values as stored
 .npy             a label map; or, pickled as IRN, SEAM and HFPL do, {class: cam} or {"keys", "cam", "high_res"}
 .npz             CAMs: arrays keys (P,) and high_res or cam (P,H,W), times the number scale where there is one; or
-                 an array a class, named by its number
+                 an array per class, named by its number
 """
 
 from __future__ import annotations

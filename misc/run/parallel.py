@@ -35,7 +35,7 @@ def parallel_map(
 ) -> Iterator[tuple[Item, Result | OSError]]:
     """Yields (item, fn(item)) in the order of items; an OSError of fn (a bad file) is yielded in place of its result.
 
-    num_workers 1 runs in the caller's thread, unless ahead is given. At most `ahead` items (default: 4 a worker) are
+    num_workers 1 runs in the caller's thread, unless ahead is given. At most `ahead` items (default: 4 per worker) are
     done before the caller asks for them, so that memory stays bounded.
     """
     if num_workers <= 1 and ahead is None:

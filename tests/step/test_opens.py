@@ -76,6 +76,18 @@ def test_of_a_saliency_run(three):
     assert {f"r/report_files/{name}.webp" for name in ("cat", "coffee", "rocket")} <= set(again)
 
 
+def test_of_a_photograph_from_map_to_report(three):
+    """Its header once, as largest pictures come first; then once per pass that needs its pixels."""
+    argv = ("--sal_dataset_dir", three / "set", "--result_dir", three / "new", "--export", "coco", "--device", "cpu")
+    argv += ("--cam_network", "efficientnet_lite0", "--cam_scales", "0.5")
+    passes = "make_cam_pass make_label_pass eval_pass overview_pass report_pass export"
+    counts = opens("run_sample", three, passes, *argv)
+    assert [one.get("set/images/cat.png", 0) for one in counts] == [2, 1, 0, 1, 1, 0]
+    assert [one.get("set/masks/cat.png", 0) for one in counts] == [0, 0, 1, 1, 1, 0]
+    made = [one.get("new/cam/cat.png", 0) + one.get("new/cam_pamr/cat.png", 0) for one in counts]
+    assert made == [1, 2, 2, 2, 2, 1]  # a pass also looks whether what it would write is there
+
+
 def test_of_a_run_of_classes(tmp_path):
     data, result = write_toy(tmp_path / "toy", num_train=1, num_val=2), tmp_path / "r"
     for path in (data / "SegmentationClass").iterdir():
