@@ -21,14 +21,15 @@ from pgt.crf import CRF_RECIPES, CRFParams
 ROOT = Path(__file__).resolve().parent
 
 
+LABELS = {"cam": "", "cam_pamr": ""}
 PASSES = {
     "train_cam_pass": Pass(False, "step.train_cam", "train_cam", often=True),  # torchrun: on several devices
-    "make_cam_pass": Pass(True, "step.make_cam", "cam", often=True),
-    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", often=True),
-    "eval_pass": Pass(True, "step.eval"),
-    "overview_pass": Pass(True, "step.overview"),
-    "report_pass": Pass(True, "step.report"),
-    "export": Pass(None, "step.export"),
+    "make_cam_pass": Pass(True, "step.make_cam", "cam", {"train_cam": "cam_weights_dir"}, often=True),
+    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", {"cam": ""}, often=True),
+    "eval_pass": Pass(True, "step.eval", reads=LABELS),
+    "overview_pass": Pass(True, "step.overview", reads=LABELS),
+    "report_pass": Pass(True, "step.report", reads=LABELS),
+    "export": Pass(None, "step.export", reads=LABELS),
 }
 
 

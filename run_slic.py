@@ -71,10 +71,11 @@ TABLE = Table(__doc__, STAGES, RECIPES)
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:
-    args, _ = TABLE.parse(argv)
-    args.sal_dataset_dir, args.cam_out_dir, args.limit = maps_of_run_sample(args)
-    args.cam_slic_out_dir, args.cam_pamr_out_dir = args.output_root, None
-    args.maps_of_others, args.images_flag = args.prob_root is not None, "--img_root"
+    args, given = TABLE.parse(argv)
+    others, (images, maps, limit) = args.prob_root is not None, maps_of_run_sample(args)
+    args = TABLE.resolve({**given, "img_root": images, "prob_root": maps, "limit": limit})  # as the record has it
+    args.sal_dataset_dir, args.cam_out_dir, args.cam_slic_out_dir = images, maps, args.output_root
+    args.cam_pamr_out_dir, args.maps_of_others, args.images_flag = None, others, "--img_root"
     return args
 
 

@@ -24,16 +24,16 @@ ROOT = Path(__file__).resolve().parent
 
 PASSES = {
     "train_seam_pass": Pass(True, "step.train_seam", "train_seam", often=True),  # torchrun: on several devices
-    "make_cam_pass": Pass(True, "step.make_cam:run_classes", "cam", often=True),
-    "make_crf_pass": Pass(True, "step.make_crf", "crf"),
-    "eval_cam_pass": Pass(True, "step.eval_cam"),
-    "train_aff_pass": Pass(True, "step.train_aff", "train_aff"),
-    "make_sem_seg_pass": Pass(True, "step.make_sem_seg", "sem_seg"),
-    "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg"),
-    "train_seg_pass": Pass(True, "step.train_seg", "train_seg"),
-    "make_seg_pass": Pass(True, "step.make_seg", "seg"),
-    "eval_seg_pass": Pass(True, "step.eval_seg"),
-    "report_pass": Pass(True, "step.report:run_classes"),
+    "make_cam_pass": Pass(True, "step.make_cam:run_classes", "cam", {"train_seam": "cam_weights"}, often=True),
+    "make_crf_pass": Pass(True, "step.make_crf", "crf", {"cam": ""}),
+    "eval_cam_pass": Pass(True, "step.eval_cam", reads={"cam": ""}),
+    "train_aff_pass": Pass(True, "step.train_aff", "train_aff", {"crf": "", "train_seam": "aff_network"}),
+    "make_sem_seg_pass": Pass(True, "step.make_sem_seg", "sem_seg", {"cam": "", "train_aff": "sem_seg_weights"}),
+    "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg", reads={"sem_seg": ""}),
+    "train_seg_pass": Pass(True, "step.train_seg", "train_seg", {"sem_seg": "seg_labels", "train_seam": "seg_network"}),
+    "make_seg_pass": Pass(True, "step.make_seg", "seg", {"train_seg": "make_seg_weights"}),
+    "eval_seg_pass": Pass(True, "step.eval_seg", reads={"seg": ""}),
+    "report_pass": Pass(True, "step.report:run_classes", reads={"cam": "", "sem_seg": "", "seg": ""}),
 }
 
 
@@ -112,7 +112,7 @@ class Crf:
     crf: CRFParams = flag(CRF_RECIPES["wsss_cam"], "its kernels and iterations")
 
 
-@stage("what is scored, trained on and segmented", of=("eval_cam", "train_seg", "make_seg"), lends=False)
+@stage("what is scored, trained on and segmented", of=("train_seg", "make_seg"), lends=False)
 class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
     cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
@@ -255,7 +255,7 @@ TOY = {
 RECIPES = {
     "preset": {"published": PUBLISHED, "small": SMALL},
     "toy": {True: TOY},
-    "seg_crf_recipe": {name: {"seg_crf": CRF_RECIPES[name]} for name in ("wsss_seg", "wsss_cam")},
+    "seg_crf_recipe": {"wsss_cam": {"seg_crf": CRF_RECIPES["wsss_cam"]}},
 }
 
 TABLE = Table(__doc__, (pass_flags(PASSES), Voc12(), *STAGES), RECIPES)

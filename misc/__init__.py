@@ -6,7 +6,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-_MOVED = {f"misc.{name}": f"pgt.{name}" for name in ("affinity", "crf", "losses", "pamr", "superpixel")}
+_MOVED = {f"misc.{name}": f"pgt.{name}" for name in ("affinity", "cam", "crf", "losses", "pamr", "superpixel")}
+_MOVED |= {f"misc.{name}": f"pgt.metrics.{name}" for name in ("classification", "localization")}
 _MOVED |= {"misc.metrics": "pgt.metrics.saliency", "misc.seg_metrics": "pgt.metrics.segmentation"}
 
 

@@ -9,8 +9,6 @@ Writes  in a run: RESULT_DIR/metrics.json; RESULT_DIR/scores/<kind>.csv and <kin
 Paper   pgt/metrics/saliency.py, pgt/metrics/localization.py
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +47,7 @@ def score_kinds(masks: Files, args: Args, failures: Failures) -> None:
     results, read = {}, Kept()  # a mask is read once for all kinds
     for kind, folder in folders(SALIENCY, args).items():
         if is_outdated(kind, masks, args):
-            print(f"eval: {kind.key} is of other maps than those in cam and is left out: make it again")
+            print(f"eval: {kind.key} is of other maps than those in cam, or other images, and left out: make it again")
             continue
         preds = {stem: folder / f"{stem}.png" for stem in masks}
         row, rows = score_maps(folder, masks, preds, args, failures, read)

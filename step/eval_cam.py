@@ -7,8 +7,6 @@ Writes  RESULT_DIR/metrics.json: "cam" -> split -> miou, contour_f and iou at th
 Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from data.datasets import DatasetSpec

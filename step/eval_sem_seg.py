@@ -12,8 +12,6 @@ Paper   SEAM, CVPR 2020 (thresholds 0..0.59); HFPL, WACV 2024 (contour F); pgt/m
 CAMs are scored at every background threshold in one pass, and shown at the best; contour F is at --bg_score.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

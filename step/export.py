@@ -8,8 +8,6 @@ Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets;
         masks: OUT_DIR/<stem>.png, 0 and 255
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from functools import partial

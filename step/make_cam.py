@@ -9,8 +9,6 @@ Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale infer
         revises the maps of run_classes
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -56,7 +54,8 @@ def run(args: Args, failures: Failures) -> None:
         return [[partial(write_png, array=to_png(s, w.size))] for s, w in zip(found, works, strict=True)]
 
     items = [Item(file, (out_dir / f"{stem}.png",), (file,)) for stem, file in images.items()]
-    make_maps(net, sha256, {"power": power}, items, maps, args.cam_infer_batch_size, args, failures)
+    source = {"weights": weights, "sha256": sha256}
+    make_maps(net, source, {"power": power}, items, maps, args.cam_infer_batch_size, args, failures)
 
 
 def run_classes(args: Args, failures: Failures) -> None:
@@ -72,12 +71,12 @@ def run_classes(args: Args, failures: Failures) -> None:
         Item(file, (out_dir / f"{name}.npz",), (file,), facts={"keys": np.flatnonzero(label).tolist()})
         for file, name, label in zip(images.files, images.names, images.labels, strict=True)
     ]
-    make_maps(net, sha256_of(path), {}, items, maps, 1, args, failures)
+    make_maps(net, {"weights": path, "sha256": sha256_of(path)}, {}, items, maps, 1, args, failures)
 
 
 def make_maps(
     net: Network,
-    sha256: str,
+    source: dict,
     settings: dict,
     items: Sequence[Item],
     maps: Callable[[Network, Sequence[Work]], list[list[Write]]],
@@ -85,11 +84,11 @@ def make_maps(
     args: Args,
     failures: Failures,
 ) -> None:
-    """maps(network, works) -> what is to be written of each; sha256: of the weights; settings: whatever the maps depend
-    on besides the network, the flags that both kinds have, and the item's facts."""
+    """maps(network, works) -> what is to be written of each; source: weights, a file or address, and their sha256;
+    settings: whatever the maps depend on besides the network, the flags that both kinds have, the item's facts."""
     device = pick_device(args.device)
     facts = {k: v for k, v in asdict(net.facts).items() if k != "class_names"}
-    settings = {**facts, "weights": sha256, **settings, "scales": args.cam_scales, "max_side": args.max_side}
+    settings = {**facts, "weights": source["sha256"], **settings, "scales": args.cam_scales, "max_side": args.max_side}
     fast = for_inference(net.to(device))
 
     def read(item: Item, data: Sequence[Held]) -> Work:
@@ -101,7 +100,7 @@ def make_maps(
             return maps(fast, works)
 
     batches = Batches(compute, batch_size_for(device, batch_size), lambda work: work.image.shape)
-    facts, items = {"network": net.facts.network, "sha256": sha256}, largest_first(items, args.max_side)
+    facts, items = {"network": net.facts.network, **source}, largest_first(items, args.max_side)
     each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
 
 

@@ -6,8 +6,6 @@ Writes  RESULT_DIR/crf_la/<name>.npz and crf_ha: keys (P+1,), labels, background
 Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial

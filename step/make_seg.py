@@ -8,8 +8,6 @@ Writes  RESULT_DIR/seg/<name>.png, palette pictures as VOC's masks
 Paper   Chen et al., DeepLab, ICLR 2015; the recipe is that of SEAM (CVPR 2020) and HFPL (WACV 2024)
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -62,7 +60,7 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
 
     items = [Item(file, (args.result_dir / "seg" / f"{name}.png",), (file,)) for name, file in files.items()]
     settings = {"weights": sha256, "scales": args.seg_scales, "max_side": args.max_side, "crf": crf and asdict(crf)}
-    facts = {"network": net.facts.network, "weights": str(weights), "sha256": sha256}
+    facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
     parts = [(b"", settings)]  # no other file than the image
     each("make_seg", items, lambda _: parts, make, args, failures, key="seg", facts=facts)
 

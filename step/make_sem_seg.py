@@ -72,7 +72,7 @@ def run(args: Args, failures: Failures) -> None:
         return writes
 
     settings = {**asdict(params), "max_side": args.max_side, "weights": sha256, "soft": args.sem_seg_soft}
-    facts = {"network": net.facts.network, "weights": str(weights), "sha256": sha256}
+    facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
     each("make_sem_seg", items, settings, make, args, failures, key="sem_seg", facts=facts)
 
 

@@ -4,8 +4,6 @@ Reads   the images of --sal_dataset_dir; RESULT_DIR/cam, cam_pamr, cam_slic and 
 Writes  RESULT_DIR/overview.png
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

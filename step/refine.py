@@ -1,7 +1,5 @@
 """What make_label and make_slic share: every image with its map -> a label, by several workers, resumable."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,13 +1,11 @@
 """A page of results that opens from disk, in any browser, without a network.
 
 Reads   the images of --sal_dataset_dir, or of --eval_splits; their masks; RESULT_DIR/<kind> of misc/report/kinds.py,
-        metrics.json, scores/, args*.json, train*.csv, whichever are there
+        metrics.json, scores/, settings/, train*.csv, whichever are there
 Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<name>.webp, the thumbnails of an image side by side
 
 Scores are those that the evaluators left: an image whose label or mask is newer than its scores has none here.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,7 +58,8 @@ def run(args: Args, failures: Failures) -> None:
     """Of saliency maps and labels."""
     folder = open_images(args)
     dirs = {k: d for k, d in folders(SALIENCY, args).items() if not is_outdated(k, folder.images, args)}
-    sources = sources_of(args.sal_dataset_dir, folder.images, dirs)
+    place = args.sal_dataset_dir.parent if args.sal_dataset_dir.is_file() else args.sal_dataset_dir
+    sources = sources_of(place, folder.images, dirs)
     if folder.mask_dir:
         sources[Column("mask", "mask", "mask", folder.mask_dir)] = folder.masks
     make_report(args, failures, f"Pseudo labels of {args.sal_dataset_dir.resolve().name}", sources)

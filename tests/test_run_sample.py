@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,6 +122,17 @@ def test_a_pass_that_is_off_lends_its_settings_and_contradictions_stop_the_run(f
 def test_one_picture(folder, tmp_path):
     assert run(folder / "images" / "cat.png", "--result_dir", tmp_path / "r") == 0
     assert [p.name for p in (tmp_path / "r" / "cam_pamr").iterdir()] == ["cat.png"]
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    folders = [tmp_path / "r" / found for found in re.findall(r'"([^"]*images)/?"', page)]  # of the photograph
+    assert any((found / "cat.png").is_file() for found in folders) and "cat.png/" not in page
+
+
+def test_a_label_without_crf_is_read_by_what_follows(folder, tmp_path):
+    result = tmp_path / "r"
+    assert run(folder, "--result_dir", result, "--label_crf", "False") == 0
+    off = ("--make_cam_pass", "False", "--make_label_pass", "False")
+    assert run("--result_dir", result, *off, "--export", "masks") == 0
+    assert len(list((result / "export").rglob("*.png"))) == 4
 
 
 def test_batches_of_one_size_give_the_maps_of_single_images(folder, tmp_path):

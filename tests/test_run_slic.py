@@ -70,6 +70,32 @@ def test_lost_or_odd_settings_stop_it_with_one_line(folder, tmp_path, capsys):
     assert json.loads((result / "settings" / "cam_slic.json").read_text())["pass"] == "make_slic"
 
 
+def test_it_labels_what_run_sample_labelled_last_also_where_all_was_kept(folder, tmp_path):
+    """Two folders by turns in one result folder: the record says which images the last run was of."""
+    result, other = tmp_path / "r", tmp_path / "other"
+    other.mkdir()
+    Image.open(folder / "images" / "cat.jpg").rotate(90, expand=True).save(other / "another.jpg")
+    for images in (folder, other, folder):
+        assert sample("--sal_dataset_dir", images, "--result_dir", result) == 0
+    assert run("--result_dir", result) == 0
+    assert len(list((result / "cam_slic").iterdir())) == 4 and not (result / "cam_slic" / "another.png").exists()
+    held = json.loads((result / "settings" / "cam_slic.json").read_text())["settings"]
+    assert (result / held["img_root"]).resolve() == folder.resolve() and held["prob_root"] == "cam"
+    assert sample("--sal_dataset_dir", folder, "--result_dir", result, "--limit", 1) == 0
+    assert run("--result_dir", result, "--overwrite") == 0
+    assert json.loads((result / "settings" / "cam_slic.json").read_text())["settings"]["limit"] == 1
+
+
+def test_results_of_before_there_were_records(folder, tmp_path, capsys):
+    result = tmp_path / "r"
+    assert sample("--sal_dataset_dir", folder, "--result_dir", result) == 0
+    (result / "settings" / "cam.json").unlink()
+    assert run("--result_dir", result) == 2 and "--img_root" in capsys.readouterr().err
+    assert run("--result_dir", result, "--img_root", folder) == 0
+    assert len(list((result / "cam_slic").iterdir())) == 4
+    assert "cam_slic" in (metrics := json.loads((result / "metrics.json").read_text())) and "cam" in metrics
+
+
 def test_quarter_size_maps_of_published_code(folder, tmp_path):
     maps = tmp_path / "maps"
     maps.mkdir()

@@ -1,7 +1,5 @@
 """Boxes of the objects in images, as a csv tells them."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Pickles are programs that a reader runs. Here they are read by one that can do n
 numbers and arrays.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import re

@@ -6,8 +6,6 @@
                  an array per class, named by its number
 """
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Saliency maps against masks."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A step says what its items are (Item), what their results depend on, and how one
 knows all outputs of an item by their fingerprints, keeps what is current, makes the rest, and lists what failed.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +73,7 @@ def each(
     settings: whatever the results depend on besides the files and the item's facts, of all outputs alike, or of an item
     the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
     what batches take. OSErrors are the item's failure. key, facts: of the record (misc/run/records.py) that is written
-    before the first result, or where there is none. part (i, n): every n-th item from the i-th on.
+    before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
     """
     items = items[part[0] :: part[1]]
     todo = [item for item in items if item.source not in failures]
@@ -83,9 +81,9 @@ def each(
         require_writable(folder)
     cv2.setNumThreads(1)  # the workers are the parallelism
 
-    def record(keep: bool = False) -> None:
+    def record(made: bool = True) -> None:
         if key:
-            write_record(args, step, key, items[0].outs[0].parent, keep, **(facts or {}))
+            write_record(args, step, key, items[0].outs[0].parent, made, **(facts or {}))
 
     write = _Writer(record)
 
@@ -104,8 +102,8 @@ def each(
     for group in _in_batches(waiting, batches) if batches else [*waiting]:
         for made, result in zip(group, batches.compute([m.result for m in group]), strict=True):
             write(made, result)
-    if items and not write.num:
-        record(keep=True)
+    if not write.num and any(item.source not in failures for item in items):
+        record(made=False)
     where = f", in {items[0].outs[0].parent}" if items else ""
     print(f"{step}: {write.num} {what}{write.size()} made, {len(items) - write.num} kept or failed{where}", flush=True)
     return write.num

@@ -1,7 +1,5 @@
 """What evaluators and the stand-alone commands share: predictions beside the truth, flags, tables and exit status."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -9,8 +9,6 @@ gives `--label_high`, args.label.high and args.label_high. What is given on the 
 says, and a recipe before the top of the script.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import difflib
@@ -57,11 +55,13 @@ def stage(title: str, prefix: str = "", of: Sequence[str] = (), lends: bool = Tr
 class Pass(typing.NamedTuple):
     """A pass of a script. on: whether it runs where nobody says; None: by a flag of its own that is no truth value.
     step: a module with run(args, failures), or module:function; makes: under what name its results and their record lie
-    in RESULT_DIR, where it makes any (misc/run/records.py); often: see flag."""
+    in RESULT_DIR, where it makes any (misc/run/records.py); reads: what others make -> the flag that names something
+    else instead, "" where there is none; often: see flag."""
 
     on: bool | None
     step: str
     makes: str = ""
+    reads: Mapping[str, str] = types.MappingProxyType({})
     often: bool = False
 
 
@@ -106,10 +106,12 @@ class Flag:
             return None
         many = isinstance(value, (list, tuple))
         values = tuple(Path(v) if self.kind is Path and isinstance(v, str) else v for v in (value if many else [value]))
-        if many != (self.length is not None) or self.length not in (None, 0, len(values)):
+        none = not values and self.kind in (int, float)
+        if none or many != (self.length is not None) or self.length not in (None, 0, len(values)):
             raise self._error(_text(values), f"takes {self.length or 'some'} values, not {len(values)}")
         for one in values:
-            if not isinstance(one, (int, float) if self.kind is float else self.kind):
+            right = isinstance(one, (int, float) if self.kind is float else self.kind)
+            if not right or (isinstance(one, bool) and self.kind is not bool):
                 raise self._error(repr(one), f"is not {_KINDS[self.kind]}")
             if problem := out_of_bounds(one, self.facts):
                 raise self._error(str(one), problem + _did_you_mean(str(one), self.facts.get("choices", ())))
@@ -180,7 +182,7 @@ class Table:
             raise SystemExit(0)
         args = self.resolve(given)
         for name, f in args.places.items():
-            if f.facts.get("required") and not getattr(args, name):
+            if (f.facts.get("required") or (f.default and f.kind is Path)) and not getattr(args, name):
                 raise InputError(f"--{name} is missing: {f.facts['help']}")
         return args, given
 
@@ -349,7 +351,7 @@ class Course:
     tensorboard: bool = flag(True, "write RESULT_DIR/tensorboard, where the package is installed")
 
 
-@stage("eval, overview, report, export: what came out", of=("eval", "overview", "report", "export"), lends=False)
+@stage("eval, overview, report, export: what came out")
 class Results:
     mask_dir: Path | None = flag(None, "masks with the names of the images; none: those of the data set", often=True)
     overview_rows: int = flag(12, "images in the overview", at_least=1)

@@ -1,6 +1,6 @@
 """One function over many files, in threads, in order, with a progress bar; a failure stays with its file.
 
-Threads, not processes: the kernels of misc/ and the libraries that read and write pictures let go of Python's lock, so
+Threads, not processes: the kernels of pgt/ and the libraries that read and write pictures let go of Python's lock, so
 two threads take half the time of one, and nothing has to be started, pickled or ended (benchmarks/run_slic.py).
 """
 

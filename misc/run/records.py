@@ -1,10 +1,9 @@
 """How results were made: RESULT_DIR/settings/<what>.json beside the folder <what> of each pass.
 
-A pass writes its record when it writes results. A pass that is off, and whose results are read, lends what its record
-holds: what nobody says again is as it was, and what is said otherwise stops the run.
+A pass writes its record when it writes results, or finds that all are as another run would make them. A pass that is
+off, and whose results are read, lends what its record holds: what nobody says again is as it was, and what is said
+otherwise stops the run.
 """
-
-from __future__ import annotations
 
 import importlib.metadata
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 from misc.errors import InputError
 from misc.files.store import read_json, write_json
+from misc.run.distributed import is_main
 from misc.run.flags import Args, Flag, Pass
 from pgt import __version__
 
@@ -31,25 +31,23 @@ def record_path(args: Args, what: str) -> Path:
     return args.result_dir / "settings" / f"{what}.json"
 
 
-def write_record(args: Args, pass_name: str, what: str, folder: Path, keep: bool = False, **facts: Any) -> None:
-    """facts: what else the results depend on, such as network, weights and their sha256. keep: only where none is."""
-    path = record_path(args, what)
-    if keep and path.exists():
-        return
-    values = args.flat()
-    settings = {name: values[name] for name in args.flags_of(pass_name)}
+def write_record(args: Args, pass_name: str, what: str, folder: Path, made: bool = True, **facts: Any) -> None:
+    """facts: what else the results depend on, such as network, weights and their sha256. made: whether this run made
+    any of them; where not, a record that says the same stays as it is."""
+    path, values = record_path(args, what), args.flat()
+    there = [n for n in args.flags_of(pass_name) if values[n] is not None or args.places[n].optional]
+    settings = {name: values[name] for name in there}  # without those of a CRF that is left out
     changed = {name: value for name, value in settings.items() if value != args.defaults[name]}
     held = {
         "pass": pass_name,
         "folder": plain(folder, args.result_dir),
-        "made": datetime.now().isoformat(timespec="seconds"),
-        "version": __version__,
-        **facts,
+        **{k: plain(v, args.result_dir) for k, v in facts.items()},
         "changed": {k: {"default": plain(args.defaults[k]), "is": plain(v)} for k, v in changed.items()},
         "settings": {k: plain(v, args.result_dir) for k, v in settings.items()},
-        "versions": versions(),
     }
-    write_json(path, held)
+    if made or not held.items() <= (read_json(path) if path.exists() else {}).items():
+        now = datetime.now().isoformat(timespec="seconds")
+        write_json(path, {"made": now, "version": __version__, **held, "versions": versions()})
 
 
 def plain(value: Any, start: Path | None = None) -> Any:
@@ -71,27 +69,41 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def lent(passes: Mapping[str, Pass], args: Args, given: Mapping[str, object]) -> dict[str, object]:
-    """Flag -> value, of the records of passes that are off and come before any that is on and makes something.
+    """Flag -> value, of the records of what passes that are off have made and passes that are on read. Tells what of
+    it is not so by default.
 
-    Raises InputError where a given flag says otherwise, or a record cannot be read.
+    Raises InputError where a given flag says otherwise, records contradict each other, or one cannot be read.
     """
-    found: dict[str, object] = {}
-    for name, what in ((name, one.makes) for name, one in passes.items()):
-        if not what:
-            continue
-        if getattr(args, name):
-            break
+    found: dict[str, list[tuple[object, str, Path]]] = {}
+    for what, name in _that_are_read(passes, args).items():
         path = record_path(args, what)
         held = read_record(path)
         if held and _is_of_folder(held, args, what):
             lends = [n for n, lends in args.flags_of(name.removesuffix("_pass")).items() if lends]
             for flag, value in _settings_of(held, args, {n: args.places[n] for n in lends}, path).items():
-                if flag in given and not _same(flag, given[flag], value):
-                    was = f"{what} was made with {plain(value)} ({path})"
-                    said = f"--{flag} {plain(given[flag])}"
-                    raise InputError(f"{said}: {was}; give that, --{name}, or another --result_dir")
-                found[flag] = value
-    return {k: v for k, v in found.items() if k not in given}
+                found.setdefault(flag, []).append((value, what, path))
+    for flag, values in found.items():
+        if flag == "limit":  # what all of them have
+            values.sort(key=lambda one: (one[0] is None, one[0]))
+        wanted = given.get(flag, values[0][0])
+        said = f"--{flag} {plain(wanted)}" if flag in given else f"{values[0][1]} with --{flag} {plain(wanted)}"
+        for value, what, path in values:
+            if not _same(flag, wanted, value):
+                instead = "give that, run the pass that makes it, or give another --result_dir"
+                raise InputError(f"{said}: {what} was made with {plain(value)} ({path}); {instead}")
+    taken = {flag: values[0][0] for flag, values in found.items() if flag not in given}
+    news = [n for n, v in taken.items() if args.places[n].facts.get("often") and plain(v) != plain(getattr(args, n))]
+    if news and is_main():
+        print("as it was made: " + ", ".join(f"--{n} {plain(taken[n])}" for n in news), flush=True)
+    return taken
+
+
+def _that_are_read(passes: Mapping[str, Pass], args: Args) -> dict[str, str]:
+    """What passes that are on read, but for what flags say to read instead -> the pass that makes it, which is off."""
+    makers = {one.makes: name for name, one in passes.items() if one.makes and not getattr(args, name)}
+    on = (one.reads for name, one in passes.items() if getattr(args, name))
+    read = {what for reads in on for what, instead in reads.items() if not (instead and getattr(args, instead))}
+    return {what: name for what, name in makers.items() if what in read}
 
 
 def _is_of_folder(held: Mapping[str, Any], args: Args, what: str) -> bool:
@@ -112,6 +124,8 @@ def _settings_of(held: Mapping[str, Any], args: Args, places: Mapping[str, Flag]
 def _same(flag: str, given: Any, made_with: Any) -> bool:
     if isinstance(given, Path) and isinstance(made_with, Path):
         return given.resolve() == made_with.resolve() or not made_with.exists()  # what is gone may have moved
+    if isinstance(given, str) and isinstance(made_with, str):
+        return given == made_with or Path(given).resolve() == Path(made_with).resolve()
     if flag == "limit" and given is not None:  # the first few of what is there
         return made_with is None or given <= made_with
     return given == made_with
@@ -124,8 +138,10 @@ def maps_of_run_sample(args: Args) -> tuple[Path, Path | None, int | None]:
         return args.img_root, args.prob_root, args.limit
     path = record_path(args, "cam")
     held = read_record(path)
-    if not held:
+    if not held and args.img_root is None:
         raise InputError(f"{path} is missing: run run_sample.py first, or give --img_root and --prob_root")
+    if not held:  # of before there were records, or of another program
+        return args.img_root, args.prob_root or args.result_dir / "cam", args.limit
     places = {"sal_dataset_dir": args.places["img_root"], "limit": args.places["limit"]}
     found, folder = _settings_of(held, args, places, path), Path(os.path.normpath(args.result_dir / held["folder"]))
     root = found.get("sal_dataset_dir")

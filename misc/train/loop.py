@@ -210,8 +210,8 @@ class _Loop:
         state = last_state(self.where.states)
         if state is None:
             return
-        if (held := state["identity"]) != (wanted := self.identity):
-            changed = [k for k in {**held, **wanted} if held.get(k) != wanted.get(k)]
+        held, wanted = state["identity"], self.identity
+        if changed := [k for k in {**held, **wanted} if not _same(k, held.get(k), wanted.get(k))]:
             was = ", ".join(f"{k} {held.get(k)} -> {wanted.get(k)}" for k in sorted(changed))
             raise InputError(
                 f"{self.where.states} holds a training with other settings ({was[:300]}); give --resume False to start "
@@ -356,6 +356,12 @@ def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
     """Images (H,W,3) -> (N,3,H,W), which lie in memory as the network wants them; anything else -> (N,...)."""
     batch = torch.from_numpy(np.stack(arrays))
     return batch.permute(0, 3, 1, 2) if batch.dim() == 4 and batch.shape[3] == 3 else batch
+
+
+def _same(setting: str, held: object, wanted: object) -> bool:
+    if setting == "weights" and isinstance(held, str) and isinstance(wanted, str):  # one file, however it is named
+        return held == wanted or ("None" not in (held, wanted) and Path(held).resolve() == Path(wanted).resolve())
+    return held == wanted
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

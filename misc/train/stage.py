@@ -53,9 +53,10 @@ def train(
     if is_main():
         file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"
         stage.save(file, trained.net)
-        facts = {**{k: stage.identity[k] for k in ("network",) if k in stage.identity}, "sha256": sha256_of(file)}
+        start = {k: stage.identity[k] for k in ("network", "weights") if k in stage.identity}
+        facts = {**start, "sha256": sha256_of(file)}
         same = read_json(record_path(args, what)).get("sha256") == facts["sha256"]
-        write_record(args, what, what, file.parent, keep=same, **facts)
+        write_record(args, what, what, file.parent, not same, **facts)
         print(f"{what}: {', '.join(f'{k} {v:.4g}' for k, v in scores.items())}; {file}", flush=True)
     return scores
 

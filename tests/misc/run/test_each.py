@@ -29,13 +29,15 @@ def writes(number):
     return [partial(write_png, array=array), partial(write_npz, x=array)]
 
 
-def run(root, args=ARGS, settings=None, writing=None, **kwargs):
+def run(root, args=ARGS, settings=None, writing=None, reading=None, **kwargs):
     failures, made = Failures(root / "failed.csv"), []
 
     def fail(*_, **__):
         raise writing
 
     def make(item, data):
+        if reading:
+            raise reading
         made.append(item.source.stem)
         return [fail, fail] if writing else writes(data[0].getvalue().decode())
 
@@ -113,7 +115,7 @@ def test_batches_are_neighbours_of_one_key(size, tmp_path):
     assert np.asarray(Image.open(tmp_path / "a" / "4.png"))[0, 0] == 4
 
 
-def test_the_record_is_written_before_the_first_result_and_kept_where_nothing_is_made(tmp_path):
+def test_the_record_is_written_before_the_first_result_and_where_what_is_kept_is_of_other_settings(tmp_path):
     args = Table("", (Run(result_dir=tmp_path, num_workers=1),)).resolve({})
     record = tmp_path / "settings" / "what.json"
     with pytest.raises(RuntimeError, match="the disk"):
@@ -121,11 +123,20 @@ def test_the_record_is_written_before_the_first_result_and_kept_where_nothing_is
     assert read_json(record)["network"] == "a" and not list((tmp_path / "a").iterdir())
     run(tmp_path, args, key="what", facts={"network": "b"})
     assert read_json(record)["network"] == "b" and read_json(record)["folder"] == "a"
-    run(tmp_path, args, key="what", facts={"network": "c"})
-    assert read_json(record)["network"] == "b"  # nothing was made
+    before = record.read_bytes()
+    run(tmp_path, args, key="what", facts={"network": "b"})
+    assert record.read_bytes() == before  # nothing was made, nothing is otherwise
+    run(tmp_path, args, key="what", facts={"network": "c"})  # as another run would make it
+    assert read_json(record)["network"] == "c"
     record.unlink()
     run(tmp_path, args, key="what", facts={"network": "c"})
     assert read_json(record)["network"] == "c"  # whoever made it did not say how
+
+
+def test_no_record_where_all_failed(tmp_path):
+    args = Table("", (Run(result_dir=tmp_path, num_workers=1),)).resolve({})
+    run(tmp_path, args, key="what", facts={"network": "a"}, reading=OSError("is bad"))
+    assert not (tmp_path / "settings").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path):

@@ -1,6 +1,7 @@
 """Flags mean what they say, and the top of a script says what they are where nobody does."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,7 @@ def test_none_is_a_value_where_it_may_be():
         (["--x_many", "nan"], "--x_many nan: give a number above 0"),
         (["--x_many", "-1"], "give a number above 0"),
         (["--x_many"], "--x_many needs a value"),
+        (["--x_many", ","], "--x_many : takes some values, not 0"),
         (["--x_two", "1"], "--x_two 1: takes 2 values, not 1"),
         (["--limit", "0"], "--limit 0: give a number at least 1"),
         (["--limit", "x"], "--limit 'x': is not a whole number"),
@@ -117,6 +119,19 @@ def test_flag_before_recipe_before_top_in_every_stage_of_every_script(script):
             for flag_name in changed:
                 both = table.resolve({name: choice, flag_name: base[flag_name]}).flat()
                 assert both[flag_name] == base[flag_name], (choice, flag_name)
+
+
+def test_the_crf_at_the_top_of_run_voc_is_the_one_that_counts():
+    stages = [replace(s, seg_crf=None) if isinstance(s, run_voc.Segmenter) else s for s in run_voc.TABLE.stages]
+    edited = replace(run_voc.TABLE, stages=stages)
+    assert edited.resolve({}).seg_crf is None
+    assert edited.resolve({"seg_crf_recipe": "wsss_cam"}).seg_crf == CRF_RECIPES["wsss_cam"]
+
+
+@pytest.mark.parametrize("script", [run_sample, run_slic])
+def test_there_is_always_a_folder_for_results(script):
+    with pytest.raises(InputError, match="--result_dir is missing: everything is written below this folder"):
+        script.parse(["--result_dir", "none"])
 
 
 def test_the_top_of_a_script_cannot_be_wrong_in_silence():

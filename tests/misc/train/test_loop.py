@@ -1,5 +1,7 @@
 """The loop: order, parts of a batch, states, resuming, what is told of a training that cannot go on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -152,6 +154,20 @@ def test_other_settings_do_not_touch_a_state(tmp_path):
     task = Toy()
     train(tmp_path, task, Optimization(learning_rate=0.2), resume=False)
     assert task.steps == 9
+
+
+def test_start_weights_are_one_file_however_they_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def train_from(weights, **kwargs):
+        where = Where(tmp_path / "states", tmp_path / "train.csv", {"weights": weights}, True, 2)
+        fit(task := Toy(), Optimization(), LENGTH, where, Run(CPU, Processes()))
+        return task.steps
+
+    assert train_from(Path("w.pth")) == 9 and train_from(tmp_path / "w.pth") == 0
+    for other in (Path("v.pth"), None):
+        with pytest.raises(InputError, match=r"weights w.pth -> (v.pth|None)"):
+            train_from(other)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
