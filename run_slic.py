@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Pass, Results, Run, Table, flag, pass_flags, stage
+from misc.run.flags import Args, Device, Pass, Results, Run, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import maps_of_run_sample
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -58,7 +58,7 @@ class Slic:
     crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
 
 
-STAGES = (pass_flags(PASSES), Images(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"))
+STAGES = (pass_flags(PASSES), Images(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"), Device())
 
 RECIPES = {
     "slic_recipe": {

@@ -28,7 +28,7 @@ from misc.run.device import pick_device
 from misc.run.memory import settle_memory
 from net.efficientnet_lite import SamePadConv2d
 from net.weights import load
-from pgt.cam import CAMNet, mirrored_batch, multi_scale_saliency, quarter_size, unmirror
+from pgt.cam import CAMNet, mirrored, multi_scale_saliency, pyramid, quarter_size, unmirror
 
 
 def pad_then_convolve(conv: SamePadConv2d, x: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,7 @@ def plain_saliency(net: CAMNet, image: np.ndarray, scales: Sequence[float]) -> t
     """image (H,W,3) uint8 RGB -> saliency (h,w) in [0,1] at a quarter of its size, of a map per class."""
     logits, cam = 0, 0
     for scale in scales:
-        logit, maps = net.cam(mirrored_batch([image], scale).to(net.device))
+        logit, maps = net.cam(mirrored(pyramid(image, [scale])).to(net.device))
         logits = logits + logit.mean(0) / len(scales)
         cam = cam + interpolate(unmirror(maps.relu()), quarter_size(image.shape), mode="bilinear")[0]
     saliency = torch.tensordot(net.probabilities(logits), cam, 1)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 import net
 from misc.files.images import read_image
-from misc.run.device import autocast, pick_device
+from misc.run.device import autocast, pick_device, training_type
 from misc.run.memory import settle_memory
 from misc.run.parallel import parallel_map
 from net.fast.for_training import for_training
@@ -57,7 +57,7 @@ def make_batch(files: list[Path], step: int, args: argparse.Namespace) -> torch.
 
 def train_step(network: net.Network, optimizer: torch.optim.Optimizer, img: torch.Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
-    with autocast(img.device):
+    with autocast(img.device, training_type(img.device, network.wide)):
         logits = network.cam(img)[0]
     F.cross_entropy(logits.float(), torch.arange(len(img), device=img.device) % 10).backward()
     optimizer.step()

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """A flag, file or folder is not usable; the message names it and says what to do."""
 
 
+class OutOfMemory(InputError):
+    """A device has too little memory for what it was given at once."""
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """An OSError from within says which file it is about."""

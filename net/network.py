@@ -24,9 +24,11 @@ class Backbone(nn.Module):
     taps(x) -> features at about stride 8, deeper ones, and the last; tap_dims: their channels; stride: that of the
     last; early_layers: the names of its layers at strides up to 2; cam_fixed: for the training of a CAM network; mean,
     std: of RGB in [0, 1], which it is trained with; conv_norms: the names that a convolution and the batch norm right
-    after it have in the module that holds both.
+    after it have in the module that holds both; wide: whether a training's time is in large convolutions, which a type
+    of 16 bits speeds up (misc/run/device.py).
     """
 
+    wide = False
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,6 +71,10 @@ class Network(nn.Module):
         self._fixed = Fixed()
         for name, value in (("mean", facts.mean), ("std", facts.std)):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1) * 255, persistent=False)
+
+    @property
+    def wide(self) -> bool:
+        return self.backbone.wide
 
     @property
     def device(self) -> torch.device:

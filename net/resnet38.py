@@ -57,6 +57,7 @@ class ResNet38(Backbone):
     tap_dims = (512, 1024, 4096)
     early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # not trained by SEAM and AffinityNet
     cam_fixed = Fixed(early_layers, norms=True)
+    wide = True
     conv_norms = (("conv_branch2a", "bn_branch2b1"), ("conv_branch2b1", "bn_branch2b2"))
 
     def __init__(self):

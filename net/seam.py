@@ -42,7 +42,7 @@ class SEAMNet(Network):
         the whole image, and it takes a long training to learn better. Whitened, only what differs from the mean counts.
         """
         features, training = [], self.training
-        hook = self.f9.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].double().cpu()))
+        hook = self.f9.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].cpu().double()))
         self.eval()
         for one in img.split(1):
             self.grid(one)

@@ -45,13 +45,36 @@ def quarter_size(size: Sequence[int]) -> tuple[int, int]:
     return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
 
 
-def mirrored_batch(images: Sequence[np.ndarray], scale: float) -> Tensor:
-    """B images (H,W,3) uint8 of one size -> (2B,3,h,w) uint8 at the scale (bicubic): the images, then their mirrors."""
-    height, width = (max(MIN_SIDE, int(np.round(side * scale))) for side in images[0].shape[:2])
-    if (height, width) != images[0].shape[:2]:
-        pictures = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images]
-        images = [np.asarray(picture) for picture in pictures]
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+def stepped(size: Sequence[int], step: int = 0) -> tuple[int, int]:
+    """Size (H, W) with each side brought to the nearest multiple of step, at least that; 0: as it is.
+
+    Pictures of hundreds of sizes so come in a few shapes: where a network pays for every new one (a GPU), that is worth
+    the slight stretch (benchmarks/README.md).
+    """
+    height, width = (max(1, round(side / step)) * step if step else side for side in size)
+    return height, width
+
+
+def network_size(size: Sequence[int], scale: float, step: int = 0) -> tuple[int, int]:
+    """Size (H, W) of an image -> that of what the network sees: stepped, then scaled; a side is at least MIN_SIDE."""
+    height, width = (max(MIN_SIDE, int(np.round(side * scale))) for side in stepped(size, step))
+    return height, width
+
+
+def pyramid(image: np.ndarray, scales: Sequence[float], step: int = 0) -> list[np.ndarray]:
+    """image (H,W,3) uint8 -> itself at each scale (bicubic), (h,w,3) uint8 of network_size."""
+    sizes = (network_size(image.shape[:2], scale, step) for scale in scales)
+    return [image if size == image.shape[:2] else _resized(image, size) for size in sizes]
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def mirrored(pictures: Sequence[np.ndarray]) -> Tensor:
+    """B pictures (h,w,3) uint8 of one size -> (2B,3,h,w) uint8: the pictures, then their mirrors."""
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     return torch.cat([batch, batch.flip(-1)])
 
 
@@ -70,21 +93,31 @@ def class_power(net: CAMNet, power: float | None) -> float:
     return float(net.facts.head == "sigmoid") if power is None else power
 
 
-@torch.inference_mode()
 def multi_scale_saliency(
-    net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float], power: float = 1.0
+    net: CAMNet, images: Sequence[np.ndarray], scales: Sequence[float], power: float = 1.0, step: int = 0
 ) -> list[Tensor]:
-    """B images (H,W,3) uint8 RGB of one size -> B saliency maps (h,w) in [0,1] at a quarter of their size.
+    """B images (H,W,3) uint8 RGB that the network sees in one size -> B saliency maps (h,w) in [0,1] at a quarter of
+    their own.
 
-    Classes weigh by their probability to the power. As published, but without a map per class: resizing is linear, so
-    the classes are summed on the network's own grid, and those that weigh nothing are left out.
+    Classes weigh by their probability to the power. As published (with step 0, see network_size), but without a map per
+    class: resizing is linear, so the classes are summed on the network's own grid, and those that weigh nothing are
+    left out.
     """
     scales = sorted(scales, reverse=True)  # the largest takes the memory that serves the others
-    features = [net.features(mirrored_batch(images, scale).to(net.device)) for scale in scales]
-    logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, len(images), -1).mean(0)
+    pyramids = [pyramid(image, scales, step) for image in images]
+    return pyramid_saliency(net, pyramids, [image.shape[:2] for image in images], power)
+
+
+@torch.inference_mode()
+def pyramid_saliency(
+    net: CAMNet, pyramids: Sequence[Sequence[np.ndarray]], sizes: Sequence[Sequence[int]], power: float = 1.0
+) -> list[Tensor]:
+    """multi_scale_saliency of images whose pyramids are made already; sizes: their own (H, W)."""
+    n = len(pyramids)
+    features = [net.features(mirrored(level).to(net.device)) for level in zip(*pyramids, strict=True)]
+    logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, n, -1).mean(0)
     weights = net.probabilities(logits.float()) ** power
-    return [_saliency(net, [f[i :: len(images)] for f in features], weights[i], quarter_size(images[0].shape))
-            for i in range(len(images))]  # fmt: skip
+    return [_saliency(net, [f[i::n] for f in features], weights[i], quarter_size(sizes[i])) for i in range(n)]
 
 
 def _saliency(net: CAMNet, features: Sequence[Tensor], weight: Tensor, size: tuple[int, int]) -> Tensor:
@@ -121,7 +154,6 @@ def fuse_cams(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     return normalised_maps(sum(resized, torch.zeros((), device=maps[0].device)))
 
 
-@torch.inference_mode()
 def present_class_cam(
     net: MapNet, image: np.ndarray, keys: Tensor, scales: Sequence[float], size: Sequence[int] | None = None
 ) -> Tensor:
@@ -129,8 +161,19 @@ def present_class_cam(
 
     net: its maps before ReLU are taken, for SEAM the revised ones. SEAM's inference.
     """
-    maps = []
-    for scale in scales:
-        _, cam = net.cam(mirrored_batch([image], scale).to(net.device), keys)
-        maps += [cam[0], cam[1].flip(-1)]
-    return fuse_cams(maps, size or image.shape[:2])
+    return pyramid_cams(net, [pyramid(image, scales)], [keys], [size or image.shape[:2]])[0]
+
+
+@torch.inference_mode()
+def pyramid_cams(
+    net: MapNet, pyramids: Sequence[Sequence[np.ndarray]], keys: Sequence[Tensor], sizes: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """present_class_cam of B images whose pyramids, of one size, are made already; keys: of each, ascending."""
+    n = len(pyramids)
+    every = torch.cat([*keys]).unique() if n > 1 else keys[0]
+    rows = [torch.searchsorted(every, own) for own in keys] if n > 1 else [slice(None)]
+    maps = [net.cam(mirrored(level).to(net.device), every)[1] for level in zip(*pyramids, strict=True)]
+    return [
+        fuse_cams([one for cam in maps for one in (cam[i][own], cam[n + i][own].flip(-1))], sizes[i])
+        for i, own in enumerate(rows)
+    ]

@@ -86,6 +86,21 @@ def refine_saliency(
     return _resize(refined / (refined.max() + np.float32(1e-5)), (height, width))[0]
 
 
+def refine_saliency_torch(
+    image: Tensor, saliency: Tensor, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER
+) -> Tensor:
+    """refine_saliency of a batch: images (N,3,H,W), RGB of 0..255 in any dtype, and saliency maps (N,h,w) >= 0, on one
+    device -> (N,H,W) float32 there, equal within 1e-5. ValueError: as pamr()."""
+    import torch.nn.functional as F
+
+    height, width = image.shape[2:]
+    quarter = max(height // 4, 1), max(width // 4, 1)
+    small = F.interpolate(image.float(), quarter, mode="bilinear", align_corners=False)
+    refined = pamr(small, saliency.float()[:, None], dilations, num_iter)
+    refined = refined / (refined.amax((1, 2, 3), keepdim=True) + 1e-5)
+    return F.interpolate(refined, (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
 def _check(
     image: Any, mask: Any, ndim: int, dilations: Sequence[int], num_iter: int, isfinite: Callable[[Any], Any]
 ) -> None:

@@ -21,23 +21,25 @@ import torch
 from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.held import Held
-from misc.files.images import at_most, image_size, limit_side, read_image
+from misc.files.images import at_most, read_image
 from misc.files.store import write_cams, write_png
-from misc.run.device import autocast, batch_size_for, pick_device
+from misc.run.device import batch_size_for, out_of_memory, pick_device, side_step
 from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
-from pgt.cam import class_power, multi_scale_saliency, present_class_cam
-from step.sets import open_all, open_images
+from pgt.cam import class_power, pyramid, pyramid_cams, pyramid_saliency
+from step.sets import largest_first, open_all, open_images
 
 
 @dataclass(frozen=True)
 class Work:
-    """A picture to be mapped: its pixels at inference size (H,W,3) uint8, its own size (H, W), and its classes."""
+    """A picture to be mapped: its pixels at every scale, (h,w,3) uint8, its size (H, W) at inference (--max_side), its
+    own size, and its classes."""
 
-    image: np.ndarray
+    levels: tuple[np.ndarray, ...]
+    seen: tuple[int, int]
     size: tuple[int, int]
     keys: tuple[int, ...] = ()
 
@@ -50,12 +52,13 @@ def run(args: Args, failures: Failures) -> None:
     power = class_power(net, args.cam_class_power)
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
-        found = multi_scale_saliency(fast, [work.image for work in works], args.cam_scales, power)
+        found = pyramid_saliency(fast, [work.levels for work in works], [work.seen for work in works], power)
         return [[partial(write_png, array=to_png(s, w.size))] for s, w in zip(found, works, strict=True)]
 
     items = [Item(file, (out_dir / f"{stem}.png",), (file,)) for stem, file in images.items()]
     source = {"weights": weights, "sha256": sha256}
-    make_maps(net, source, {"power": power}, items, maps, args.cam_infer_batch_size, args, failures)
+    scales = sorted(args.cam_scales, reverse=True)  # the largest takes the memory that serves the others
+    make_maps(net, source, {"power": power}, items, maps, scales, args, failures)
 
 
 def run_classes(args: Args, failures: Failures) -> None:
@@ -64,14 +67,14 @@ def run_classes(args: Args, failures: Failures) -> None:
     net, path = read_cam_network(args, images.class_names)
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
-        found = [own_maps(fast, work, args.cam_scales) for work in works]
+        found = own_maps(fast, works)
         return [[partial(write_cams, keys=np.array(w.keys), cam=c)] for c, w in zip(found, works, strict=True)]
 
     items = [
         Item(file, (out_dir / f"{name}.npz",), (file,), facts={"keys": np.flatnonzero(label).tolist()})
         for file, name, label in zip(images.files, images.names, images.labels, strict=True)
     ]
-    make_maps(net, {"weights": path, "sha256": sha256_of(path)}, {}, items, maps, 1, args, failures)
+    make_maps(net, {"weights": path, "sha256": sha256_of(path)}, {}, items, maps, args.cam_scales, args, failures)
 
 
 def make_maps(
@@ -80,27 +83,33 @@ def make_maps(
     settings: dict,
     items: Sequence[Item],
     maps: Callable[[Network, Sequence[Work]], list[list[Write]]],
-    batch_size: int,
+    scales: Sequence[float],
     args: Args,
     failures: Failures,
 ) -> None:
     """maps(network, works) -> what is to be written of each; source: weights, a file or address, and their sha256;
-    settings: whatever the maps depend on besides the network, the flags that both kinds have, the item's facts."""
-    device = pick_device(args.device)
+    settings: whatever the maps depend on besides the network, the flags that both kinds have, the item's facts;
+    scales: --cam_scales in the order in which they are taken."""
+    device = pick_device(args.device, args.deterministic)
+    step, batch_size = side_step(device, args.exact_sizes), batch_size_for(device, args.cam_infer_batch_size)
     facts = {k: v for k, v in asdict(net.facts).items() if k != "class_names"}
     settings = {**facts, "weights": source["sha256"], **settings, "scales": args.cam_scales, "max_side": args.max_side}
+    settings |= {"side_step": step} if step else {}
     fast = for_inference(net.to(device))
 
     def read(item: Item, data: Sequence[Held]) -> Work:
         image = read_image(data[0])
-        return Work(at_most(image, args.max_side), image.shape[:2], tuple(item.facts.get("keys", ())))
+        seen = at_most(image, args.max_side)
+        keys = tuple(item.facts.get("keys", ()))
+        return Work(tuple(pyramid(seen, scales, step)), seen.shape[:2], image.shape[:2], keys)
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:
-        with autocast(device):
+        with out_of_memory("lower --max_side"):
             return maps(fast, works)
 
-    batches = Batches(compute, batch_size_for(device, batch_size), lambda work: work.image.shape)
-    facts, items = {"network": net.facts.network, **source}, largest_first(items, args.max_side)
+    fill = bool(step) and len(items) > batch_size
+    batches = Batches(compute, batch_size, lambda work: [level.shape for level in work.levels], fill)
+    facts, items = {"network": net.facts.network, **source}, largest_first(items, args.max_side, step)
     each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
 
 
@@ -127,26 +136,15 @@ def read_cam_network(args: Args, class_names: tuple[str, ...]) -> tuple[Network,
     return net, path
 
 
-def own_maps(net: Network, work: Work, scales: Sequence[float]) -> np.ndarray:
-    """-> the maps (P,H,W) in [0,1] of the picture's classes; one without a class has P = 0."""
-    if not work.keys:
-        return np.zeros((0, *work.size), np.float32)
-    keys = torch.tensor(work.keys, device=net.device)
-    return present_class_cam(net, work.image, keys, scales, work.size).cpu().numpy()
+def own_maps(net: Network, works: Sequence[Work]) -> list[np.ndarray]:
+    """-> of each picture, all of one size at the network, the maps (P,H,W) in [0,1] of its classes; P may be 0."""
+    some = [work for work in works if work.keys]
+    keys = [torch.tensor(work.keys, device=net.device) for work in some]
+    found = iter(pyramid_cams(net, [w.levels for w in some], keys, [w.size for w in some]) if some else ())
+    return [next(found).cpu().numpy() if w.keys else np.zeros((0, *w.size), np.float32) for w in works]
 
 
 def to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     """saliency (h,w) in [0,1] -> uint8 of this size (H, W), bilinear."""
     full = cv2.resize(saliency.float().cpu().numpy(), size[::-1], interpolation=cv2.INTER_LINEAR)
     return (full * 255).round().astype(np.uint8)
-
-
-def largest_first(items: Sequence[Item], max_side: int) -> list[Item]:
-    """By the size at inference: whoever runs out of memory does so at once, what the first image took is enough for all
-    others, and images of one size, which make a batch, follow each other."""
-
-    def order(item: Item) -> tuple:
-        height, width = limit_side(image_size(item.source), max_side)
-        return -height * width, height, item.outs
-
-    return sorted(items, key=order)

@@ -7,21 +7,24 @@ Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 
-import cv2
 import numpy as np
+import torch
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
 from misc.files.predictions import read_cams
 from misc.files.store import write_cams
-from misc.run.each import Item, Write, each
+from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
+from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
+from misc.train.augment import resize_maps
 from pgt.crf import CRFParams, mean_field, unary_from_cam
-from step.sets import open_train
+from step.refine import crf_on
+from step.sets import largest_first, open_train
 
 FOLDERS = ("crf_la", "crf_ha")
 
@@ -29,13 +32,21 @@ FOLDERS = ("crf_la", "crf_ha")
 def run(args: Args, failures: Failures) -> None:
     images, params = open_train(args).images, args.crf.at_scale(args.crf_scale)
     settings = {**asdict(params), "max_side": args.max_side}
+    device = pick_device(args.device, args.deterministic)
+    on_device = facts_of(device).refines
 
-    def make(item: Item, data: Sequence[Held]) -> list[Write]:
+    def make(item: Item, data: Sequence[Held]) -> Work | list[Write]:
         image = read_image(data[0])
         cams = read_cams(data[1], image.shape[:2])
-        keys = np.append(0, cams.labels)
-        probs = (crf_map(image, cams.scores, alpha, params, args.max_side) for alpha in args.crf_alphas)
-        return [partial(write_cams, keys=keys, cam=prob) for prob in probs]
+        work = Work(image, at_most(image, args.max_side), np.append(0, cams.labels), cams.scores)
+        if on_device:
+            return work
+        return work.writes([crf_map(image, work.cam, alpha, params, args.max_side) for alpha in args.crf_alphas])
+
+    def compute(works: Sequence[Work]) -> list[list[Write]]:
+        with out_of_memory("lower --max_side"):
+            maps = zip(*(crf_maps(works, alpha, params, device) for alpha in args.crf_alphas), strict=True)
+        return [work.writes(pair) for work, pair in zip(works, maps, strict=True)]
 
     items = [
         Item(file, tuple(args.result_dir / f / f"{name}.npz" for f in FOLDERS),
@@ -43,7 +54,34 @@ def run(args: Args, failures: Failures) -> None:
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     parts = [{**settings, "alpha": alpha} for alpha in args.crf_alphas]
-    each("make_crf", items, lambda _: parts, make, args, failures, what="pairs of maps", key="crf")
+    batches = None
+    if on_device:
+        items = largest_first(items, args.max_side)
+        batches = Batches(compute, batch_size_for(device, 0), lambda work: (work.small.shape, len(work.cam)))
+    each("make_crf", items, lambda _: parts, make, args, failures, what="pairs of maps", key="crf", batches=batches)
+
+
+@dataclass(frozen=True)
+class Work:
+    """An image (H,W,3), itself at --max_side, its labels (P+1,), background 0 first, and its CAMs (P,H,W) in [0,1]."""
+
+    image: np.ndarray
+    small: np.ndarray
+    keys: np.ndarray
+    cam: np.ndarray
+
+    def writes(self, probs: Sequence[np.ndarray]) -> list[Write]:
+        return [partial(write_cams, keys=self.keys, cam=prob) for prob in probs]
+
+
+def crf_maps(works: Sequence[Work], alpha: float, params: CRFParams, device: torch.device) -> list[np.ndarray]:
+    """crf_map of images that have one size at --max_side and as many classes, on a device."""
+    if not len(works[0].cam):
+        return [all_background(work.image) for work in works]
+    max_side = max(works[0].small.shape[:2])
+    energies = [unary_from_cam(np.stack([at_most(c, max_side) for c in work.cam]), alpha) for work in works]
+    probs = crf_on(device, [work.small for work in works], energies, params)
+    return [resize_maps(prob, work.image.shape[:2]) for prob, work in zip(probs, works, strict=True)]
 
 
 def crf_map(image: np.ndarray, cam: np.ndarray, alpha: float, params: CRFParams, max_side: int = 1 << 30) -> np.ndarray:
@@ -53,9 +91,11 @@ def crf_map(image: np.ndarray, cam: np.ndarray, alpha: float, params: CRFParams,
     background.
     """
     if not len(cam):
-        return np.ones((1, *image.shape[:2]), np.float32)
+        return all_background(image)
     small = at_most(image, max_side)
     prob = mean_field(small, unary_from_cam(np.stack([at_most(c, max_side) for c in cam]), alpha), params)
-    if small is image:
-        return prob
-    return np.stack([cv2.resize(p, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for p in prob])
+    return resize_maps(prob, image.shape[:2])
+
+
+def all_background(image: np.ndarray) -> np.ndarray:
+    return np.ones((1, *image.shape[:2]), np.float32)

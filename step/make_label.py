@@ -7,18 +7,20 @@ Paper   Araslanov & Roth, CVPR 2020 (PAMR); Kraehenbuehl & Koltun, NIPS 2011 (de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from pgt.crf import mean_field, unary_from_prob, unary_from_saliency
-from pgt.pamr import refine_saliency
+from pgt.pamr import refine_saliency, refine_saliency_torch
 from pgt.superpixel import threshold_by_mean
-from step.refine import refine_folder, to_uint8
+from step.refine import Refiner, crf_on, on, refine_folder, to_uint8
 from step.sets import open_images
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ def run(args: Args, failures: Failures) -> None:
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     out_dir = args.cam_pamr_out_dir or args.result_dir / "cam_pamr"
     settings = "make_label", {**asdict(args.label), "max_side": args.max_side}
-    refine = partial(make_label, params=args.label)
-    refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refine, settings, args, failures)
+    refiner = Refiner(
+        partial(make_label, params=args.label), lambda _, cam: cam, partial(make_labels, params=args.label)
+    )
+    refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refiner, settings, args, failures)
 
 
 def make_label(image: np.ndarray, cam: np.ndarray, params: Label) -> np.ndarray:
@@ -42,6 +46,19 @@ def make_label(image: np.ndarray, cam: np.ndarray, params: Label) -> np.ndarray:
     if params.crf is not None:
         saliency = mean_field(image, unary(saliency, params), params.crf)[1]
     return to_uint8(saliency, params.binary)
+
+
+def make_labels(
+    images: Sequence[np.ndarray], cams: Sequence[np.ndarray], device: torch.device, params: Label
+) -> list[np.ndarray]:
+    """make_label of images of one size, PAMR and CRF on a device."""
+    saliency = on(device, cams).float() / 255
+    if params.pamr_num_iter:
+        saliency = refine_saliency_torch(on(device, images), saliency, params.pamr_dilations, params.pamr_num_iter)
+    maps = saliency.cpu().numpy()
+    if params.crf is not None:
+        maps = crf_on(device, images, [unary(one, params) for one in maps], params.crf)[:, 1]
+    return [to_uint8(one, params.binary) for one in maps]
 
 
 def unary(saliency: np.ndarray, params: Label) -> np.ndarray:

@@ -23,16 +23,17 @@ from misc.files.download import sha256_of
 from misc.files.held import Held
 from misc.files.images import at_most, find_images, read_image
 from misc.files.labels import write_mask
-from misc.run.device import in_turns, pick_device
+from misc.run.device import in_turns, pick_device, side_step
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
-from misc.run.flags import Args, Device, Pass, Run, Table, flag, pass_flags, stage
+from misc.run.flags import Args, Device, Pass, Run, Shapes, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.train.augment import resize, resize_maps
 from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
+from pgt.cam import stepped
 from pgt.crf import CRFParams, dense_crf
 from step.sets import open_split
 
@@ -48,7 +49,9 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     """Writes RESULT_DIR/seg/<name>.png of every file."""
     weights = args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
     net, sha256 = read_network(weights, SegNet), sha256_of(weights)
-    probabilities = segmenter(net.to(pick_device(args.device)), args.seg_scales)
+    device = pick_device(args.device, args.deterministic)
+    step = side_step(device, args.exact_sizes)
+    probabilities = segmenter(net.to(device), args.seg_scales, step)
     crf = args.seg_crf.at_scale(args.crf_scale) if args.seg_crf else None
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
@@ -60,25 +63,26 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
 
     items = [Item(file, (args.result_dir / "seg" / f"{name}.png",), (file,)) for name, file in files.items()]
     settings = {"weights": sha256, "scales": args.seg_scales, "max_side": args.max_side, "crf": crf and asdict(crf)}
+    settings |= {"side_step": step} if step else {}
     facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
     parts = [(b"", settings)]  # no other file than the image
     each("make_seg", items, lambda _: parts, make, args, failures, key="seg", facts=facts)
 
 
-def segmenter(net: SegNet, scales: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+def segmenter(net: SegNet, scales: Sequence[float], step: int = 0) -> Callable[[np.ndarray], np.ndarray]:
     """-> image (H,W,3) uint8 -> probabilities (C,H,W) float32, background first, for threads, by turns."""
     fast = for_inference(net)
-    return in_turns(lambda image: multi_scale_logits(fast, image, scales).softmax(0).cpu().numpy(), net.device)
+    return in_turns(lambda image: multi_scale_logits(fast, image, scales, step).softmax(0).cpu().numpy(), net.device)
 
 
-def multi_scale_logits(network: Network, image: np.ndarray, scales: Sequence[float]) -> Tensor:
-    """image (H,W,3) uint8 -> logits (C,H,W) float32, the mean over scales and mirror images.
+def multi_scale_logits(network: Network, image: np.ndarray, scales: Sequence[float], step: int = 0) -> Tensor:
+    """image (H,W,3) uint8 -> logits (C,H,W) float32, the mean over scales and mirror images; step: see stepped.
 
     Each pair is averaged on its grid and brought to the image's size at once, not by way of its own as published.
     """
-    total = 0
+    total, sides = 0, stepped(image.shape[:2], step)
     for scale in scales:
-        scaled = resize(image, tuple(max(1, round(side * scale)) for side in image.shape[:2]))
+        scaled = resize(image, tuple(max(1, round(side * scale)) for side in sides))
         img = torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None].to(network.device)
         straight, mirrored = network.grid(torch.cat([img, img.flip(3)])).float()
         total = total + resized((straight + mirrored.flip(2))[None] / 2, image.shape[:2])[0]
@@ -114,7 +118,7 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     from run_voc import RECIPES, ROOT, Segmenter, Sizes
 
     recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
-    stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"), Device())
+    stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"), Device(), Shapes())
     args, _ = Table(__doc__, stages, recipes, positional="image_dir").parse(argv)
     return args
 

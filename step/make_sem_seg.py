@@ -26,7 +26,7 @@ from misc.files.images import limit_side, read_image
 from misc.files.labels import write_mask
 from misc.files.predictions import Cams, read_cams
 from misc.files.store import write_cams
-from misc.run.device import in_turns, pick_device
+from misc.run.device import in_turns, pick_device, refines_on, side_step
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -36,6 +36,7 @@ from net import AffinityNet, for_inference
 from net.affinitynet import affinity
 from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
+from pgt.cam import stepped
 from pgt.crf import dense_crf
 from step.sets import open_all
 
@@ -58,12 +59,14 @@ def run(args: Args, failures: Failures) -> None:
     require_files([item.reads[1] for item in items], "CAMs", "make_cam")
     weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
     net, sha256 = read_network(weights, AffinityNet), sha256_of(weights)
-    embed = embedder(net.to(pick_device(args.device)))
+    device = pick_device(args.device, args.deterministic)
+    step = side_step(device, args.exact_sizes)
+    embed = embedder(net.to(device), refines_on(device))
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
         image = read_image(data[0])
         cams = read_cams(data[1], image.shape[:2])
-        scores, labels = pseudo_scores(image, cams, embed, params, args.max_side), np.append(0, cams.labels)
+        scores, labels = pseudo_scores(image, cams, embed, params, args.max_side, step), np.append(0, cams.labels)
         writes: list[Write] = [partial(write_mask, label=label_map(scores, labels, 0))]
         if params.confidence:
             writes.append(partial(write_mask, label=label_map(scores, labels, params.confidence)))
@@ -72,32 +75,33 @@ def run(args: Args, failures: Failures) -> None:
         return writes
 
     settings = {**asdict(params), "max_side": args.max_side, "weights": sha256, "soft": args.sem_seg_soft}
+    settings |= {"side_step": step} if step else {}
     facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
     each("make_sem_seg", items, settings, make, args, failures, key="sem_seg", facts=facts)
 
 
-def embedder(net: AffinityNet) -> Callable[[np.ndarray], Tensor]:
-    """-> image (H,W,3) uint8 -> embeddings (1,448,h,w) float32 on the network's device, for threads, by turns."""
+def embedder(net: AffinityNet, device: torch.device) -> Callable[[np.ndarray], Tensor]:
+    """-> image (H,W,3) uint8 -> embeddings (1,448,h,w) float32 on device, for threads, by turns."""
     fast = for_inference(net)
 
     def embed(image: np.ndarray) -> Tensor:
-        return fast(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(fast.device)).float()
+        return fast(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(fast.device)).float().to(device)
 
     return in_turns(embed, net.device)
 
 
 @torch.inference_mode()
 def pseudo_scores(
-    image: np.ndarray, cams: Cams, embed: Callable[[np.ndarray], Tensor], params: SemSeg, max_side: int
+    image: np.ndarray, cams: Cams, embed: Callable[[np.ndarray], Tensor], params: SemSeg, max_side: int, step: int = 0
 ) -> np.ndarray:
     """image (H,W,3) uint8 and its CAMs -> scores (P+1,H,W) float32 of background and present classes, which sum to 1.
 
-    The walk is on the grid of the image times params.scale, the CRF on the image; both at max_side at most.
+    The walk is on the grid of the image times params.scale, stepped; the CRF on the image; both at max_side at most.
     """
     size = image.shape[:2]
     if not cams.labels.size:
         return np.ones((1, *size), np.float32)
-    walked = limit_side(tuple(max(1, round(side * params.scale)) for side in size), max_side)
+    walked = stepped(limit_side(tuple(max(1, round(side * params.scale)) for side in size), max_side), step)
     features = embed(resize(image, walked))
     cam = torch.from_numpy(resize_maps(cams.scores, walked)).to(features.device)
     values = affinity(features, *pair_indices(RADIUS, features.shape[2:]))[0]

@@ -7,17 +7,19 @@ Paper   generatePGT's run_slic; Achanta et al., TPAMI 2012 (SLIC); Kraehenbuehl 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from pgt.crf import dense_crf
+from pgt.crf import dense_crf, unary_from_prob
 from pgt.superpixel import slic, superpixel_mean, threshold_by_mean
-from step.refine import refine_folder
+from step.refine import Refiner, crf_on, refine_folder
 from step.sets import open_images
 
 if TYPE_CHECKING:
@@ -28,14 +30,30 @@ def run(args: Args, failures: Failures) -> None:
     images = open_images(args).images
     out_dir = args.cam_slic_out_dir or args.result_dir / "cam_slic"
     settings = "make_slic", {**asdict(args.slic), "max_side": args.max_side}
-    refine = partial(make_slic, params=args.slic)
-    refine_folder("make_slic", "cam_slic", images, args.cam_out_dir, out_dir, refine, settings, args, failures)
+    refiner = Refiner(*(partial(part, params=args.slic) for part in (make_slic, superpixel_map, finish_on)))
+    refine_folder("make_slic", "cam_slic", images, args.cam_out_dir, out_dir, refiner, settings, args, failures)
 
 
 def make_slic(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:
     """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> label (H,W) uint8: sure parts, means over superpixels, dense CRF."""
+    p = superpixel_map(image, cam, params)
+    return to_label(p if params.crf is None else dense_crf(image, np.stack([1 - p, p]), params.crf)[1])
+
+
+def superpixel_map(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:
+    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> (H,W) float32 in [0,1]: sure parts, means over superpixels."""
     superpixel = slic(image, params.segments, params.compactness, params.lab, num_iter=params.num_iter)
-    p = superpixel_mean(threshold_by_mean(cam, params.high, params.low) / 255, superpixel).astype(np.float32)
+    return superpixel_mean(threshold_by_mean(cam, params.high, params.low) / 255, superpixel).astype(np.float32)
+
+
+def finish_on(
+    images: Sequence[np.ndarray], maps: Sequence[np.ndarray], device: torch.device, params: Slic
+) -> list[np.ndarray]:
+    """What make_slic does after superpixel_map, for images of one size, on a device."""
     if params.crf is not None:
-        p = dense_crf(image, np.stack([1 - p, p]), params.crf)[1]
+        maps = crf_on(device, images, [unary_from_prob(np.stack([1 - p, p])) for p in maps], params.crf)[:, 1]
+    return [to_label(p) for p in maps]
+
+
+def to_label(p: np.ndarray) -> np.ndarray:
     return (p * 255).astype(np.uint8)  # cut off, not rounded, as published

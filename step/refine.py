@@ -1,21 +1,46 @@
 """What make_label and make_slic share: every image with its map -> a label, by several workers, resumable."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_gray, read_image
 from misc.files.store import write_png
-from misc.run.each import Item, Write, each
+from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
+from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
+from pgt.crf import CRFParams, mean_field_torch
+from step.sets import largest_first
 
-Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image (H,W,3) uint8 RGB, map (H,W) uint8 -> label (H,W) uint8
+
+@dataclass(frozen=True)
+class Refiner:
+    """image (H,W,3) uint8 RGB and map (H,W) uint8 -> label (H,W) uint8.
+
+    one(image, map): on the CPU. The same on a device: prepare(image, map), in threads, and finish(images, what was
+    prepared of them, device), of images of one size together -> their labels.
+    """
+
+    one: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    prepare: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    finish: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], torch.device], Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image at --max_side, what was prepared of it, and the size (H, W) of its label."""
+
+    image: np.ndarray
+    part: np.ndarray
+    size: tuple[int, int]
 
 
 def refine_folder(
@@ -24,18 +49,21 @@ def refine_folder(
     images: Mapping[str, Path],
     cam_dir: Path,
     out_dir: Path,
-    refine: Refine,
+    refiner: Refiner,
     settings: Sequence[object],
     args: Args,
     failures: Failures,
 ) -> None:
     """Writes out_dir/<stem>.png for every image that has not failed before.
 
-    key: the name of their record (misc/run/records.py). refine sees image and map at --max_side at most; the label is
+    key: the name of their record (misc/run/records.py). refiner sees image and map at --max_side at most; the label is
     brought back to the image's own size. settings: parts of the fingerprint besides both files.
     """
 
-    def make(item: Item, data: Sequence[Held]) -> list[Write]:
+    device = pick_device(args.device, args.deterministic)
+    on_device = facts_of(device).refines
+
+    def make(item: Item, data: Sequence[Held]) -> Prepared | list[Write]:
         image = read_image(data[0])
         try:
             cam = at_size(read_gray(data[1]), image.shape[:2])
@@ -43,15 +71,45 @@ def refine_folder(
             raise OSError(f"its map {data[1].path} cannot be read: {e}") from e
         except ValueError as e:
             raise OSError(f"its map {data[1].path} {e}") from e
-        label = refine(at_most(image, args.max_side), at_most(cam, args.max_side))
-        return [partial(write_png, array=cv2.resize(label, cam.shape[::-1], interpolation=cv2.INTER_LINEAR))]
+        seen = at_most(image, args.max_side), at_most(cam, args.max_side)
+        return (
+            Prepared(seen[0], refiner.prepare(*seen), cam.shape)
+            if on_device
+            else to_write(refiner.one(*seen), cam.shape)
+        )
+
+    def compute(group: Sequence[Prepared]) -> list[list[Write]]:
+        with out_of_memory("lower --max_side"):
+            labels = refiner.finish([one.image for one in group], [one.part for one in group], device)
+        return [to_write(label, one.size) for label, one in zip(labels, group, strict=True)]
 
     items = [
         Item(file, (out_dir / f"{stem}.png",), (file, cam_dir / f"{stem}.png"), "make_cam")
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]
-    each(step, items, lambda _: parts, make, args, failures, key=key)
+    batches = None
+    if on_device:
+        items = largest_first(items, args.max_side)
+        batches = Batches(compute, batch_size_for(device, 0), lambda one: one.image.shape)
+    each(step, items, lambda _: parts, make, args, failures, key=key, batches=batches)
+
+
+def to_write(label: np.ndarray, size: tuple[int, int]) -> list[Write]:
+    return [partial(write_png, array=cv2.resize(label, size[::-1], interpolation=cv2.INTER_LINEAR))]
+
+
+def on(device: torch.device, arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Arrays of one shape -> a batch on the device; images (H,W,3) -> (N,3,H,W)."""
+    batch = torch.from_numpy(np.stack(arrays)).to(device)
+    return batch.permute(0, 3, 1, 2) if batch.dim() == 4 and batch.shape[3] == 3 else batch
+
+
+def crf_on(
+    device: torch.device, images: Sequence[np.ndarray], energies: Sequence[np.ndarray], params: CRFParams
+) -> np.ndarray:
+    """Images (H,W,3) uint8 of one size and their energies (C,H,W) -> marginals (N,C,H,W) of a CRF on the device."""
+    return mean_field_torch(on(device, images), on(device, energies), params).cpu().numpy()
 
 
 def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:

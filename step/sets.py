@@ -1,6 +1,6 @@
 """Which images the steps read: what flags say, and data/saliency.py and data/segmentation.py find, once per run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from data.segmentation import SegmentationSet, has_split, open_segmentation
 from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError
+from misc.files.images import image_size, limit_side
+from misc.run.each import Item
 from misc.run.flags import Args
+from pgt.cam import network_size
 
 
 def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:
@@ -90,3 +93,14 @@ def open_all(args: Args) -> LabelledImages:
     for part in open_eval(args).values():
         images = merge(images, part.images)
     return images
+
+
+def largest_first(items: Sequence[Item], max_side: int, step: int = 0) -> list[Item]:
+    """By the size at inference (pgt.cam.network_size at step): whoever runs out of memory does so at once, what the
+    first image took is enough for all others, and images of one size, which make a batch, follow each other."""
+
+    def order(item: Item) -> tuple:
+        height, width = network_size(limit_side(image_size(item.source), max_side), 1.0, step)
+        return -height * width, height, item.outs
+
+    return sorted(items, key=order)

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 
+from misc.errors import OutOfMemory
 from misc.files.held import Held
 from misc.files.store import fingerprint, is_current, require_writable
 from misc.run.failures import Failures
@@ -35,14 +36,20 @@ class Item:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+_WRITERS = 4  # threads that encode and write beside a device
+
+
+@dataclass
 class Batches:
-    """Work that is done in the caller's thread, on a device, while others read ahead: what make gives for up to `size`
-    neighbours whose `key`s agree -> what is to be written of each."""
+    """Work that is done in the caller's thread, on a device, while others read ahead and write: what make gives for up
+    to `size` neighbours whose `key`s agree -> what is to be written of each. Where compute raises OutOfMemory, size is
+    halved, and stays so. fill: fewer than size are filled up by the last of them, so that a device that pays for every
+    new shape meets one number of images."""
 
     compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]]
     size: int = 1
     key: Callable[[Any], object] = lambda _: None
+    fill: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,12 @@ def each(
     workers = min(ahead, 8) if ahead else num_workers_for(args.num_workers, len(todo))
     done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, args.quiet)
     waiting = _that_wait(done, step, failures)  # nothing waits without batches
-    for group in _in_batches(waiting, batches) if batches else [*waiting]:
-        for made, result in zip(group, batches.compute([m.result for m in group]), strict=True):
-            write(made, result)
+    if batches:
+        computed = (pair for group in _in_batches(waiting, batches) for pair in _computed(group, batches))
+        written = parallel_map(lambda pair: write(*pair), computed, _WRITERS, ahead)
+        waiting = _that_wait(((made.item, result) for (made, _), result in written), step, failures)
+    for _ in waiting:
+        pass
     if not write.num and any(item.source not in failures for item in items):
         record(made=False)
     where = f", in {items[0].outs[0].parent}" if items else ""
@@ -163,3 +173,20 @@ def _in_batches(waiting: Iterable[Made], batches: Batches) -> Iterator[list[Made
     for _, alike in groupby(waiting, key=lambda made: batches.key(made.result)):
         while batch := list(islice(alike, batches.size)):
             yield batch
+
+
+def _computed(group: Sequence[Made], batches: Batches) -> Iterator[tuple[Made, Sequence[Write]]]:
+    """Each with what is to be written of it."""
+    while group:
+        some = group[: batches.size]
+        given = [made.result for made in some]
+        given += given[-1:] * (batches.fill * (batches.size - len(some)))
+        try:
+            results = [*batches.compute(given)]
+        except OutOfMemory:
+            if batches.size == 1:
+                raise
+            batches.size //= 2
+            continue
+        yield from zip(some, results)  # noqa: B905  those that fill up have no item
+        group = group[len(some) :]

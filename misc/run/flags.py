@@ -336,6 +336,12 @@ class Run:
 @stage("device")
 class Device:
     device: str = flag("auto", "auto (cuda, then mps, then cpu), or a torch device such as cuda:1", often=True)
+    deterministic: bool = flag(False, "the same bytes from run to run on CUDA too, at a cost; a CPU's always are")
+
+
+@stage("shapes that networks see at inference", of=("make_cam", "make_sem_seg", "make_seg"))
+class Shapes:
+    exact_sizes: bool = flag(False, "pictures at their exact sizes on CUDA too, where sides go by steps of 64 pixels")
 
 
 @stage("training, of every network", of=("train_cam", "train_seam", "train_aff", "train_seg"), lends=False)

@@ -7,7 +7,7 @@ two threads take half the time of one, and nothing has to be started, pickled or
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ def num_workers_for(wanted: int, num_items: int) -> int:
 
 
 def parallel_map(
-    fn: Callable[[Item], Result], items: Sequence[Item], num_workers: int, ahead: int | None = None
+    fn: Callable[[Item], Result], items: Iterable[Item], num_workers: int, ahead: int | None = None
 ) -> Iterator[tuple[Item, Result | OSError]]:
     """Yields (item, fn(item)) in the order of items; an OSError of fn (a bad file) is yielded in place of its result.
 

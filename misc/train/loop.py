@@ -99,6 +99,7 @@ class Where:
 @dataclass(frozen=True)
 class Run:
     """What computes. device: that of task.net. num_workers: threads that read images, 0: as many as suit the device.
+    mixed: type of the forward passes, None for float32; losses are scaled where it is float16, which is short of range.
     on_epoch(step, task, speed) -> what is logged of an epoch, speed and scores of task.net in eval mode; called in the
     first process."""
 
@@ -106,6 +107,7 @@ class Run:
     processes: Processes
     num_workers: int = 0
     quiet: bool = False
+    mixed: torch.dtype | None = None
     on_epoch: Callable[[int, Task, dict[str, float]], dict[str, float]] | None = None
 
 
@@ -201,6 +203,7 @@ class _Loop:
         # as it comes back from a state: everything but numbers and truth values as text
         self.identity = {k: v if isinstance(v, (bool, int, float)) else str(v) for k, v in settings.items()}
         self.optimizer = make_optimizer(task.groups, how)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.mixed == torch.float16)
         self.mean = {k: v.detach().clone() for k, v in task.net.state_dict().items()} if how.ema else None
         self.order = Order(length.num_images, length.seed)
 
@@ -219,6 +222,8 @@ class _Loop:
             )
         self.task.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.results = state["step"], state["results"]
         if self.mean is not None:
             self.mean = {k: v.to(self.run.device) for k, v in state["mean"].items()}
@@ -228,7 +233,7 @@ class _Loop:
         if self.run.processes.rank == 0:
             self.write_rows()
             state = {"step": self.step, "net": self.task.net.state_dict(), "optimizer": self.optimizer.state_dict()}
-            state |= {"identity": self.identity, "results": self.results}
+            state |= {"identity": self.identity, "results": self.results, "scaler": self.scaler.state_dict()}
             save_state(self.where.states, self.step, state if self.mean is None else {**state, "mean": self.mean})
 
     # steps
@@ -279,15 +284,17 @@ class _Loop:
             last = i == self.how.accumulate - 1
             share = len(batch[0]) * self.run.processes.count / self.length.batch_size
             with contextlib.nullcontext() if last or self.run.processes.count == 1 else model.no_sync():
-                with autocast(self.run.device):
+                with autocast(self.run.device, self.run.mixed):
                     parts = model(*batch)
-                (parts["loss"] * share).backward()
+                self.scaler.scale(parts["loss"] * share).backward()
             for name, value in parts.items():
                 total[name] = total.get(name, 0) + value.detach() * share
         if self.how.clip:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(parameters, self.how.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.mean is not None:
             self.average()
         return total

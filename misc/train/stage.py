@@ -12,7 +12,7 @@ from torch import nn
 from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.store import read_json
-from misc.run.device import pick_device
+from misc.run.device import memory_format, out_of_memory, pick_device, training_type
 from misc.run.distributed import is_main, together
 from misc.run.flags import Args
 from misc.run.records import record_path, write_record
@@ -45,10 +45,13 @@ def train(
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
     where = Where(states, csv, {**settings, **stage.identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
-    with together(pick_device(args.device)) as (processes, device):
+    smaller = f"raise --accumulate, or lower --{name}_batch_size or --{name}_crop_size"
+    with together(pick_device(args.device, args.deterministic)) as (processes, device), out_of_memory(smaller):
         torch.manual_seed(args.seed)
-        trained = task(build().to(device, memory_format=torch.channels_last))
-        run = Run(device, processes, args.num_workers, args.quiet, stage.on_epoch)
+        network = build()
+        trained = task(network.to(device, memory_format=memory_format(network, device)))
+        mixed = training_type(device, getattr(network, "wide", False))
+        run = Run(device, processes, args.num_workers, args.quiet, mixed, stage.on_epoch)
         scores = fit(trained, how, length, where, run)
     if is_main():
         file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"

@@ -9,7 +9,7 @@ from torch.nn.functional import relu
 import net
 from net import efficientnet_lite
 from net.weights import read_checkpoint
-from pgt.cam import mirrored_batch, unmirror
+from pgt.cam import mirrored, pyramid, unmirror
 
 SIZES = [(64, 64), (65, 97), (33, 32)]
 SCALES = (1.0, 0.5, 1.5, 2.0)
@@ -47,7 +47,7 @@ def test_irn_golden(image, scale, golden, published):
 
 def _check(network, image, scale, expected, key, logits_key, cam_key, every):
     with torch.inference_mode():
-        logits, cam = network.cam(mirrored_batch([image], scale))
+        logits, cam = network.cam(mirrored(pyramid(image, [scale])))
         cam = unmirror(relu(cam))[0, ::every]
     for got, want in ((logits, expected[f"{key}.{logits_key}"]), (cam, expected[f"{key}.{cam_key}"])):
         assert got.shape == want.shape

@@ -14,7 +14,7 @@ from net.network import parameter_groups
 from net.resnet38 import ResNet38, published
 from net.resnet50 import ResNet50
 from net.seam import SEAMNet, normalised_cam
-from pgt.cam import mirrored_batch, unmirror
+from pgt.cam import mirrored, pyramid, unmirror
 from pgt.losses import SEAMWeights, seam_loss
 
 BACKBONES = {
@@ -93,7 +93,7 @@ def test_cam_is_what_published_inference_adds_up(network, golden):
     image, total = golden.image("coffee_101x151"), 0
     with torch.inference_mode():
         for scale in (0.5, 1.0, 1.5, 2.0):
-            _, cam = network.cam(mirrored_batch([image], scale), torch.tensor([3, 14]))
+            _, cam = network.cam(mirrored(pyramid(image, [scale])), torch.tensor([3, 14]))
             total = total + unmirror(interpolate(cam, image.shape[:2], mode="bilinear", align_corners=False))[0]
     low, high = total.amin((1, 2), keepdim=True), total.amax((1, 2), keepdim=True)
     got = ((total - low - 1e-5) / (high - low + 1e-5)).clamp(min=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from misc.errors import InputError
+from misc.errors import InputError, OutOfMemory
 from misc.files.store import read_json, write_npz, write_png
 from misc.run.each import Batches, Item, each
 from misc.run.failures import Failures
@@ -113,6 +113,57 @@ def test_batches_are_neighbours_of_one_key(size, tmp_path):
     assert all(len(g) <= size and len({n // 3 for n in g}) == 1 for g in groups)
     assert len(groups) == {1: 5, 2: 3, 3: 2}[size]
     assert np.asarray(Image.open(tmp_path / "a" / "4.png"))[0, 0] == 4
+
+
+@pytest.mark.parametrize(("room", "fill"), [(3, False), (1, False), (2, True)])
+def test_a_device_that_runs_out_of_memory_gets_half_as_many_from_then_on(room, fill, tmp_path):
+    groups = []
+
+    def compute(works):
+        groups.append(len(works))
+        if len(works) > room:
+            raise OutOfMemory("out of memory (simulated): lower --max_side")
+        return [writes(w) for w in works]
+
+    failures = Failures(tmp_path / "failed.csv")
+    batches = Batches(compute, 4, fill=fill)
+    assert each("test", items_of(tmp_path), {}, lambda i, _: int(i.source.stem), ARGS, failures, batches=batches) == 5
+    assert groups == {(3, False): [4, 2, 2, 1], (1, False): [4, 2, 1, 1, 1, 1, 1], (2, True): [4, 2, 2, 2]}[room, fill]
+    assert [np.asarray(Image.open(tmp_path / "a" / f"{i}.png"))[0, 0] for i in range(5)] == list(range(5))
+
+
+def test_one_item_too_large_for_a_device_ends_the_run_with_the_flag(tmp_path):
+    def compute(works):
+        raise OutOfMemory("out of memory (simulated): lower --max_side")
+
+    with pytest.raises(InputError, match="lower --max_side"):
+        failures, make = Failures(tmp_path / "failed.csv"), lambda *_: 0
+        each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=Batches(compute, 8))
+
+
+def test_a_device_can_meet_one_number_of_images(tmp_path):
+    groups = []
+
+    def compute(works):
+        groups.append([*works])
+        return [writes(w) for w in works]
+
+    failures, make = Failures(tmp_path / "failed.csv"), lambda item, _: int(item.source.stem)
+    batches = Batches(compute, 4, lambda n: n // 3, fill=True)
+    assert each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=batches) == 5
+    assert groups == [[0, 1, 2, 2], [3, 4, 4, 4]]
+
+
+def test_what_cannot_be_written_beside_a_device_is_its_items_failure(tmp_path):
+    def compute(works):
+        return [writes(w) if w != 2 else [fail, fail] for w in works]
+
+    def fail(*_, **__):
+        raise OSError("no room")
+
+    failures, make = Failures(tmp_path / "failed.csv"), lambda item, _: int(item.source.stem)
+    assert each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=Batches(compute, 2)) == 5
+    assert (tmp_path / "failed.csv").read_text().splitlines()[1:] == [f"test,{tmp_path / 'in' / '2.txt'},no room"]
 
 
 def test_the_record_is_written_before_the_first_result_and_where_what_is_kept_is_of_other_settings(tmp_path):

@@ -170,6 +170,27 @@ def test_start_weights_are_one_file_however_they_are_named(tmp_path, monkeypatch
             train_from(other)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_training_in_16_bits_ends_near_one_in_32_and_resumes(dtype, tmp_path):
+    """float16 has gradients below its range: the loss is scaled, and the scale is in the states."""
+    if dtype == torch.float16:
+        scales = []
+        step = torch.amp.GradScaler.step
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.amp.GradScaler, "step", lambda s, o: scales.append(s.get_scale()) or step(s, o))
+            half, _ = train(tmp_path / "half", mixed=dtype)
+        assert min(scales) > 1
+    else:
+        half, _ = train(tmp_path / "half", mixed=dtype)
+    full, _ = train(tmp_path / "full")
+    moved = max(float((full[k] - v).abs().max()) for k, v in Toy().net.state_dict().items() if "weight" in k)
+    assert all(float((full[k].float() - v.float()).abs().max()) < 0.2 * moved for k, v in half.items() if "weight" in k)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", Toy(fail_at=5), mixed=dtype)
+    assert bool(last_state(tmp_path / "killed" / "states")["scaler"]) == (dtype == torch.float16)
+    assert same(train(tmp_path / "killed", mixed=dtype)[0], half)
+
+
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
     with pytest.raises(InputError, match="the loss is nan at step 1"):
         train(tmp_path, Toy(poison=float("nan")))
