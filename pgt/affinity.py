@@ -172,7 +172,7 @@ def transition(affinity: Tensor, size: Sequence[int], radius: int = RADIUS, beta
         pairs = f"a grid of {tuple(size)} has {end.shape} pairs at radius {radius}"
         raise ValueError(f"affinity is {tuple(affinity.shape)}, but {pairs}: give the affinity of this grid")
     # numpy for any device: so little work is done before torch has its threads together
-    powers = affinity.detach().numpy(force=True)
+    powers = affinity.detach().cpu().numpy()
     if not (np.isfinite(powers).all() and (powers >= 0).all() and beta >= 0):
         raise ValueError(f"affinity must be finite and 0 or more, and so must {beta=}")
     weights = np.zeros((2 * len(end), size[0] * size[1]), powers.dtype)

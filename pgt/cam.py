@@ -45,20 +45,19 @@ def quarter_size(size: Sequence[int]) -> tuple[int, int]:
     return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
 
 
-def stepped(size: Sequence[int], step: int = 0) -> tuple[int, int]:
-    """Size (H, W) with each side brought to the nearest multiple of step, at least that; 0: as it is.
+def network_size(size: Sequence[int], scale: float, step: int = 0, least: int = MIN_SIDE) -> tuple[int, int]:
+    """Size (H, W) of an image -> that of what the network sees of it at the scale; a side is at least `least`.
 
-    Pictures of hundreds of sizes so come in a few shapes: where a network pays for every new one (a GPU), that is worth
-    the slight stretch (benchmarks/README.md).
+    step: sides are brought to its nearest multiple, and one pixel. So pictures of hundreds of sizes come in a few
+    shapes, which is worth the slight stretch where a network pays for every new one (a GPU). The odd pixel, known from
+    DeepLab's 321 and 513, puts the centres of cells evenly over the picture at every stride: without it all maps lie up
+    to half a stride off (benchmarks/README.md).
     """
-    height, width = (max(1, round(side / step)) * step if step else side for side in size)
-    return height, width
-
-
-def network_size(size: Sequence[int], scale: float, step: int = 0) -> tuple[int, int]:
-    """Size (H, W) of an image -> that of what the network sees: stepped, then scaled; a side is at least MIN_SIDE."""
-    height, width = (max(MIN_SIDE, int(np.round(side * scale))) for side in stepped(size, step))
-    return height, width
+    if step:
+        height, width = (int(np.round(max(1, round((side - 1) / step)) * step * scale)) + 1 for side in size)
+    else:
+        height, width = (int(np.round(side * scale)) for side in size)
+    return max(least, height), max(least, width)
 
 
 def pyramid(image: np.ndarray, scales: Sequence[float], step: int = 0) -> list[np.ndarray]:

@@ -23,7 +23,7 @@ from misc.files.download import sha256_of
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
 from misc.files.store import write_cams, write_png
-from misc.run.device import batch_size_for, out_of_memory, pick_device, side_step
+from misc.run.device import batch_size_for, out_of_memory, pick_device, side_step_for
 from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -91,7 +91,7 @@ def make_maps(
     settings: whatever the maps depend on besides the network, the flags that both kinds have, the item's facts;
     scales: --cam_scales in the order in which they are taken."""
     device = pick_device(args.device, args.deterministic)
-    step, batch_size = side_step(device, args.exact_sizes), batch_size_for(device, args.cam_infer_batch_size)
+    step, batch_size = side_step_for(device, args.side_step), batch_size_for(device, args.cam_infer_batch_size)
     facts = {k: v for k, v in asdict(net.facts).items() if k != "class_names"}
     settings = {**facts, "weights": source["sha256"], **settings, "scales": args.cam_scales, "max_side": args.max_side}
     settings |= {"side_step": step} if step else {}

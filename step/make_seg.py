@@ -23,7 +23,7 @@ from misc.files.download import sha256_of
 from misc.files.held import Held
 from misc.files.images import at_most, find_images, read_image
 from misc.files.labels import write_mask
-from misc.run.device import in_turns, pick_device, side_step
+from misc.run.device import in_turns, pick_device, side_step_for
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args, Device, Pass, Run, Shapes, Table, flag, pass_flags, stage
@@ -33,7 +33,7 @@ from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
-from pgt.cam import stepped
+from pgt.cam import network_size
 from pgt.crf import CRFParams, dense_crf
 from step.sets import open_split
 
@@ -50,7 +50,7 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     weights = args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
     net, sha256 = read_network(weights, SegNet), sha256_of(weights)
     device = pick_device(args.device, args.deterministic)
-    step = side_step(device, args.exact_sizes)
+    step = side_step_for(device, args.side_step)
     probabilities = segmenter(net.to(device), args.seg_scales, step)
     crf = args.seg_crf.at_scale(args.crf_scale) if args.seg_crf else None
 
@@ -76,13 +76,13 @@ def segmenter(net: SegNet, scales: Sequence[float], step: int = 0) -> Callable[[
 
 
 def multi_scale_logits(network: Network, image: np.ndarray, scales: Sequence[float], step: int = 0) -> Tensor:
-    """image (H,W,3) uint8 -> logits (C,H,W) float32, the mean over scales and mirror images; step: see stepped.
+    """image (H,W,3) uint8 -> logits (C,H,W) float32, the mean over scales and mirror images; step: of network_size.
 
     Each pair is averaged on its grid and brought to the image's size at once, not by way of its own as published.
     """
-    total, sides = 0, stepped(image.shape[:2], step)
+    total = 0
     for scale in scales:
-        scaled = resize(image, tuple(max(1, round(side * scale)) for side in sides))
+        scaled = resize(image, network_size(image.shape[:2], scale, step, least=1))
         img = torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None].to(network.device)
         straight, mirrored = network.grid(torch.cat([img, img.flip(3)])).float()
         total = total + resized((straight + mirrored.flip(2))[None] / 2, image.shape[:2])[0]

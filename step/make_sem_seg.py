@@ -26,7 +26,7 @@ from misc.files.images import limit_side, read_image
 from misc.files.labels import write_mask
 from misc.files.predictions import Cams, read_cams
 from misc.files.store import write_cams
-from misc.run.device import in_turns, pick_device, refines_on, side_step
+from misc.run.device import in_turns, pick_device, refines_on, side_step_for
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -36,7 +36,7 @@ from net import AffinityNet, for_inference
 from net.affinitynet import affinity
 from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
-from pgt.cam import stepped
+from pgt.cam import network_size
 from pgt.crf import dense_crf
 from step.sets import open_all
 
@@ -60,7 +60,7 @@ def run(args: Args, failures: Failures) -> None:
     weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
     net, sha256 = read_network(weights, AffinityNet), sha256_of(weights)
     device = pick_device(args.device, args.deterministic)
-    step = side_step(device, args.exact_sizes)
+    step = side_step_for(device, args.side_step)
     embed = embedder(net.to(device), refines_on(device))
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
@@ -96,12 +96,14 @@ def pseudo_scores(
 ) -> np.ndarray:
     """image (H,W,3) uint8 and its CAMs -> scores (P+1,H,W) float32 of background and present classes, which sum to 1.
 
-    The walk is on the grid of the image times params.scale, stepped; the CRF on the image; both at max_side at most.
+    The walk is on the grid of the image times params.scale; the CRF on the image; both at max_side at most. step: of
+    network_size.
     """
     size = image.shape[:2]
     if not cams.labels.size:
         return np.ones((1, *size), np.float32)
-    walked = stepped(limit_side(tuple(max(1, round(side * params.scale)) for side in size), max_side), step)
+    walked = limit_side(tuple(max(1, round(side * params.scale)) for side in size), max_side)
+    walked = network_size(walked, 1.0, step, least=1)
     features = embed(resize(image, walked))
     cam = torch.from_numpy(resize_maps(cams.scores, walked)).to(features.device)
     values = affinity(features, *pair_indices(RADIUS, features.shape[2:]))[0]

@@ -109,7 +109,9 @@ class CamTask:
         self._twin = for_training(network)
         self.fill = tuple(255 * value for value in network.facts.mean)
         self.kind = loss_name(recipe, data)
-        self.pos_weight = pos_weight_for(torch.from_numpy(data.labels)) if self.kind == "bce_balanced" else None
+        self.pos_weight = None
+        if self.kind == "bce_balanced":
+            self.pos_weight = pos_weight_for(torch.tensor(data.labels)).to(network.device)
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         image = read_named(self.data.files[index])

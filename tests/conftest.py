@@ -1,6 +1,8 @@
 """What the tests share: real pictures, and the golden numbers of the published code where they are at hand."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,52 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="cuda, cuda:1, ...: run what has a meaning there, skip the rest")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without --device nothing here meets a GPU: "auto" is the CPU, in processes that a test starts too."""
+    if config.getoption("--device") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (device := config.getoption("--device")) != "cpu":
+        for item in items:
+            if "gpu" not in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.skip(reason=f"pins what the CPU gives: run without --device {device}"))
+
+
+@pytest.fixture
+def gpu(request) -> Callable[[], contextlib.AbstractContextManager]:
+    """`with gpu() as device:`: the device of --device, at full precision; without it, tensors that claim to be on CUDA
+    (tests/claimed.py), which know forward passes alone."""
+    import torch
+
+    from tests.claimed import claiming_cuda
+
+    @contextlib.contextmanager
+    def real() -> Iterator[torch.device]:
+        precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield torch.empty(1, device=request.config.getoption("--device")).device
+        finally:
+            torch.backends.cudnn.allow_tf32 = tf32
+            torch.set_float32_matmul_precision(precision)
+
+    return claiming_cuda if request.config.getoption("--device") == "cpu" else real
+
+
+@pytest.fixture
+def real_gpu(gpu, request) -> Callable[[], contextlib.AbstractContextManager]:
+    """gpu, for what needs a backward pass too."""
+    if request.config.getoption("--device") == "cpu":
+        pytest.skip("needs a GPU: run with --device cuda where there is one")
+    return gpu
 
 
 def _shared(*parts: str) -> Path:

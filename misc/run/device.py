@@ -114,9 +114,9 @@ def batch_size_for(device: torch.device, wanted: int) -> int:
     return wanted or facts_of(device).batch_size
 
 
-def side_step(device: torch.device, exact: bool) -> int:
-    """DeviceFacts.side_step; 0 where exact sizes are asked for."""
-    return 0 if exact else facts_of(device).side_step
+def side_step_for(device: torch.device, wanted: int | None) -> int:
+    """pgt.cam.network_size's step: wanted, or where that is None what the device likes."""
+    return facts_of(device).side_step if wanted is None else wanted
 
 
 def refines_on(device: torch.device) -> torch.device:

@@ -341,7 +341,9 @@ class Device:
 
 @stage("shapes that networks see at inference", of=("make_cam", "make_sem_seg", "make_seg"))
 class Shapes:
-    exact_sizes: bool = flag(False, "pictures at their exact sizes on CUDA too, where sides go by steps of 64 pixels")
+    side_step: int | None = flag(
+        None, "sides go by steps of so many pixels, and one; 0: exact sizes; none: 64 on CUDA, 0 elsewhere", at_least=0
+    )
 
 
 @stage("training, of every network", of=("train_cam", "train_seam", "train_aff", "train_seg"), lends=False)

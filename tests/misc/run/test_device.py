@@ -18,7 +18,7 @@ from misc.run.device import (
     out_of_memory,
     pick_device,
     refines_on,
-    side_step,
+    side_step_for,
     training_type,
 )
 from misc.run.distributed import together
@@ -36,7 +36,8 @@ def test_devices_by_name():
 def test_what_a_device_likes():
     assert (batch_size_for(CPU, 0), batch_size_for(CUDA, 0), batch_size_for(CUDA, 3)) == (1, 8, 3)
     assert facts_of(CUDA).backend == "nccl" and facts_of(CPU).backend == "gloo"
-    assert (side_step(CPU, False), side_step(CUDA, False), side_step(CUDA, True)) == (0, 64, 0)
+    given = ((CPU, None), (CUDA, None), (CUDA, 0), (CPU, 32))
+    assert [side_step_for(*one) for one in given] == [0, 64, 0, 32]
     assert (refines_on(CUDA), refines_on(CPU), refines_on(torch.device("mps"))) == (CUDA, CPU, CPU)
 
 
