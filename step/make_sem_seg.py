@@ -26,7 +26,7 @@ from misc.files.images import limit_side, read_image
 from misc.files.labels import write_mask
 from misc.files.predictions import Cams, read_cams
 from misc.files.store import write_cams
-from misc.run.device import in_turns, pick_device, refines_on, side_step_for
+from misc.run.device import in_turns, out_of_memory, pick_device, refines_on, side_step_for
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -66,7 +66,9 @@ def run(args: Args, failures: Failures) -> None:
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
         image = read_image(data[0])
         cams = read_cams(data[1], image.shape[:2])
-        scores, labels = pseudo_scores(image, cams, embed, params, args.max_side, step), np.append(0, cams.labels)
+        labels = np.append(0, cams.labels)
+        with out_of_memory("lower --max_side"):
+            scores = pseudo_scores(image, cams, embed, params, args.max_side, step)
         writes: list[Write] = [partial(write_mask, label=label_map(scores, labels, 0))]
         if params.confidence:
             writes.append(partial(write_mask, label=label_map(scores, labels, params.confidence)))

@@ -3,17 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import net
 from benchmarks.make_cam import plain_saliency
+from net.network import NetFacts
 from net.resnet38 import ResNet38, published
 from net.seam import SEAMNet
 from net.weights import load
 from pgt.cam import (
     fuse_cams,
     multi_scale_saliency,
+    network_size,
     normalised_maps,
     present_class_cam,
+    pyramid,
+    pyramid_cams,
     quarter_size,
     relevant_classes,
 )
@@ -41,6 +46,44 @@ def test_fused_equals_plain(head, networks, images):
     for image, got in zip(images, maps, strict=True):
         torch.testing.assert_close(got, plain_saliency(plain_net, image, SCALES), rtol=0, atol=1e-4)
         assert got.shape == (30, 40) and got.min() >= 0 and 0.99 < got.max() <= 1
+
+
+def test_pictures_of_unlike_sizes_that_the_network_sees_in_one_share_a_batch(networks, images):
+    network, sizes = networks["softmax"], [(120, 160), (113, 150)]
+    pictures = [np.ascontiguousarray(image[:h, :w]) for image, (h, w) in zip(images, sizes, strict=True)]
+    assert len({network_size(size, 1.0, 64) for size in sizes}) == 1
+    together = multi_scale_saliency(network, pictures, SCALES, step=64)
+    for picture, got in zip(pictures, together, strict=True):
+        assert got.shape == quarter_size(picture.shape[:2])
+        torch.testing.assert_close(got, multi_scale_saliency(network, [picture], SCALES, step=64)[0], rtol=0, atol=1e-4)
+
+
+def test_sizes_by_steps():
+    assert network_size((300, 400), 1.0) == (300, 400) and network_size((300, 400), 0.5) == (150, 200)
+    assert network_size((300, 400), 1.0, 64) == (321, 385) and network_size((300, 400), 0.5, 64) == (161, 193)
+    assert network_size((500, 375), 2.0, 64) == (1025, 769) and network_size((3, 70), 1.0, 64) == (65, 65)
+    assert network_size((10, 1), 0.5) == (32, 32) and network_size((10, 1), 0.5, least=1) == (5, 1)
+    for side in range(1, 2000, 7):  # odd at every stride: the centres of cells lie evenly, down to a stride of 32
+        for scale in (0.5, 1.0, 1.5, 2.0):
+            assert (network_size((side, side), scale, 64)[0] - 1) % 32 == 0
+            assert abs(network_size((side, side), 1.0, 64)[0] - side) <= 32 or side < 33
+
+
+def test_a_data_set_comes_in_few_shapes(shared):
+    """By steps the network meets at most 24 shapes of ECSSD's 250 pictures, at the four scales; without them 278."""
+    sizes = [Image.open(path).size[::-1] for path in sorted(shared("data", "ecssd", "images").iterdir())]
+    shapes = {step: {network_size(s, k, step) for s in sizes for k in (1.0, 0.5, 1.5, 2.0)} for step in (0, 64)}
+    assert len(shapes[64]) <= 24 and len(shapes[0]) > 200
+
+
+def test_class_maps_of_a_batch_are_those_of_each_image(photographs):
+    torch.manual_seed(0)
+    network = SEAMNet(ResNet38(), NetFacts("resnet38", 4, head="seam")).eval()
+    images = [photographs.cat[:64, :96].copy(), photographs.coffee[:64, :96].copy()]
+    keys, sizes = [torch.tensor([0, 2]), torch.tensor([1, 2, 3])], [(64, 96), (70, 101)]
+    maps = pyramid_cams(network, [pyramid(image, (1.0, 0.5)) for image in images], keys, sizes)
+    for image, own, size, got in zip(images, keys, sizes, maps, strict=True):
+        torch.testing.assert_close(got, present_class_cam(network, image, own, (1.0, 0.5), size), rtol=0, atol=1e-4)
 
 
 def test_a_mirrored_picture_has_the_mirrored_map(networks, images):
