@@ -17,16 +17,19 @@ Given, Gives = TypeVar("Given"), TypeVar("Gives")
 class DeviceFacts:
     """What a kind of device likes. half: the type of autocast where it is faster and precise enough, else None;
     batch_size: images per forward, by what was measured; readers: threads that read ahead for it; backend: of
-    torch.distributed between such devices; several: whether one machine has several, told apart by an index."""
+    torch.distributed between such devices; several: whether one machine has several, told apart by an index;
+    spares_readers: whether it changes the colours of a batch itself, and is given large JPEGs decoded at part of their
+    size, so that few threads keep up with it; its bytes are not the CPU's."""
 
     half: torch.dtype | None = None
     batch_size: int = 1
     readers: int = 1
     backend: str = "gloo"
     several: bool = False
+    spares_readers: bool = False
 
 
-_FACTS = {"cuda": DeviceFacts(torch.bfloat16, 8, 8, "nccl", several=True)}
+_FACTS = {"cuda": DeviceFacts(torch.bfloat16, 8, 8, "nccl", several=True, spares_readers=True)}
 
 
 def facts_of(device: torch.device) -> DeviceFacts:
