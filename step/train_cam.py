@@ -30,6 +30,7 @@ from misc.files.boxes import ImageBoxes, read_boxes
 from misc.files.images import find_images, read_image, read_mask, read_named
 from misc.files.store import read_json, write_json
 from misc.report.overview import cam_overlay
+from misc.run.device import facts_of
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -108,13 +109,15 @@ class CamTask:
         ]
         self._twin = for_training(network)
         self.fill = tuple(255 * value for value in network.facts.mean)
+        # the smallest part of a photograph that becomes a crop has half of its short side
+        self.read_side = 2 * recipe.crop_size if facts_of(network.device).spares_readers else 0
         self.kind = loss_name(recipe, data)
         self.pos_weight = None
         if self.kind == "bce_balanced":
             self.pos_weight = pos_weight_for(torch.tensor(data.labels)).to(network.device)
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        image = read_named(self.data.files[index])
+        image = read_named(self.data.files[index], self.read_side)
         return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
 
     def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:

@@ -23,11 +23,13 @@ import net
 from data.labelled import LabelledImages, describe
 from misc.errors import InputError
 from misc.files.images import read_named
+from misc.run.device import facts_of
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
 from misc.train.loop import Group, Order, factor_groups
+from misc.train.recolor import color_jitter_steps, recolored
 from misc.train.stage import Stage, start_of, train
 from net import NetFacts, Network, SEAMNet
 from net.fast.for_training import for_training
@@ -94,13 +96,16 @@ class SeamTask:
             Group([weight for weight in new if weight in pcm], recipe.pcm_factor),
         ]
         self.fill = tuple(255 * value for value in network.facts.mean)
+        self.spares = facts_of(network.device).spares_readers
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        image = read_named(self.data.files[index])
-        return augmented(image, self.recipe, self.fill, rng), self.data.labels[index].astype(np.float32)
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        image = read_named(self.data.files[index], max(self.recipe.long_side) if self.spares else 0)
+        image, *colors = augmented(image, self.recipe, self.fill, rng, self.spares)
+        return image, self.data.labels[index].astype(np.float32), *colors
 
-    def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """image (N,3,H,W) uint8, label (N,K)."""
+    def loss(self, image: Tensor, label: Tensor, *colors: Tensor) -> dict[str, Tensor]:
+        """image (N,3,H,W) uint8, label (N,K); colors: what recolored takes, where colours are still to be changed."""
+        image = recolored(image, *colors) if colors else image
         twin = self._twin.train(self.net.training)
         if self.weights is None:
             return {"loss": multilabel_soft_margin(twin(image)[0], label)}
@@ -127,7 +132,8 @@ def start_calmly(task: SeamTask, seed: int) -> None:
     nn.init.normal_(classifier_of(network).weight, std=0.01)
     if isinstance(network, SEAMNet):
         order, places = Order(len(task.data), seed), range(min(_WHITENED_FROM, len(task.data)))
-        images = [task.sample(order[place], np.random.default_rng((seed, 3, place)))[0] for place in places]
+        pictures = [(read_named(task.data.files[order[at]]), np.random.default_rng((seed, 3, at))) for at in places]
+        images = [augmented(picture, task.recipe, task.fill, rng)[0] for picture, rng in pictures]
         network.whiten_pcm(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(network.device))
 
 
@@ -160,10 +166,15 @@ def two_view_loss(
     return seam_loss((*first, first[0]), second, image / 255, label, weights, sizes=sizes)
 
 
-def augmented(image: np.ndarray, recipe: Seam, fill: Sequence[float], rng: np.random.Generator) -> np.ndarray:
-    """image (H,W,3) uint8 -> (crop,crop,3) uint8."""
+def augmented(
+    image: np.ndarray, recipe: Seam, fill: Sequence[float], rng: np.random.Generator, spares: bool = False
+) -> list[np.ndarray]:
+    """image (H,W,3) uint8 -> [(crop,crop,3) uint8]; spares: its colours as they were, and what recolored takes."""
     image = random_resize_long(image, *recipe.long_side, rng)
     image = random_flip([image], rng)[0]
-    if recipe.jitter or recipe.hue:
+    if not spares:
         image = color_jitter(image, recipe.jitter, recipe.hue, rng)
-    return np.ascontiguousarray(random_crop([image], recipe.crop_size, [fill], rng)[0])
+        return random_crop([image], recipe.crop_size, [fill], rng)
+    steps = color_jitter_steps(image, recipe.jitter, recipe.hue, rng)
+    image, inside = random_crop([image, np.ones(image.shape[:2], np.uint8)], recipe.crop_size, [fill, 0], rng)
+    return [image, steps, inside]

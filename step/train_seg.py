@@ -24,10 +24,12 @@ from data.labelled import LabelledImages, digest
 from misc.errors import naming
 from misc.files.images import read_named
 from misc.files.predictions import read_label
+from misc.run.device import facts_of
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import hsv_jitter, random_crop, random_flip, resize
 from misc.train.loop import factor_groups
+from misc.train.recolor import hsv_jitter_steps, recolored
 from misc.train.stage import Stage, require_files, start_of, train
 from net import NetFacts, Network
 from net.network import parameter_groups
@@ -75,14 +77,17 @@ class SegTask:
         self.net, self.images, self.labels, self.spec, self.recipe = network, images, labels, spec, recipe
         self.groups = factor_groups(parameter_groups(network), recipe.head_factor)
         self.fill = tuple(255 * value for value in network.facts.mean)
+        self.spares = facts_of(network.device).spares_readers
 
-    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         image = read_named(self.images.files[index])
         label = read_pseudo_label(self.labels[index], image.shape[:2], self.spec)
-        return tuple(augmented(image, label, self.recipe, self.fill, self.spec.ignore, rng))
+        return tuple(augmented(image, label, self.recipe, self.fill, self.spec.ignore, rng, self.spares))
 
-    def loss(self, image: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """image (N,3,H,W) uint8, label (N,H,W) uint8."""
+    def loss(self, image: Tensor, label: Tensor, *colors: Tensor) -> dict[str, Tensor]:
+        """image (N,3,H,W) uint8, label (N,H,W) uint8; colors: what recolored takes, where colours are still to be
+        changed."""
+        image = recolored(image, *colors) if colors else image
         logits = self.net(image).float()
         if self.recipe.loss == "generalized":
             return {"loss": generalized_cross_entropy(logits, label.long(), self.recipe.loss_q, self.spec.ignore)}
@@ -101,14 +106,19 @@ def read_pseudo_label(path: Path, size: tuple[int, int], spec: DatasetSpec) -> n
 
 
 def augmented(
-    image: np.ndarray, label: np.ndarray, recipe: Seg, fill: Sequence[float], ignore: int, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """image (H,W,3) uint8 and its label (H,W) uint8 -> the same part of both, crop x crop."""
-    if recipe.hsv_jitter:
-        image = hsv_jitter(image, recipe.hsv_jitter, rng)
+    image: np.ndarray, label: np.ndarray, recipe: Seg, fill: Sequence[float], ignore: int, rng: np.random.Generator,
+    spares: bool = False,
+) -> list[np.ndarray]:  # fmt: skip
+    """image (H,W,3) uint8 and its label (H,W) uint8 -> the same part of both, crop x crop; spares: the image's colours
+    as they were, and what recolored takes."""
+    steps = [hsv_jitter_steps(recipe.hsv_jitter, rng)] if spares else []
+    image = image if spares else hsv_jitter(image, recipe.hsv_jitter, rng)
     image, label = random_flip([image, label], rng)
     scale = rng.uniform(*recipe.scale)
     size = tuple(max(1, round(side * scale)) for side in label.shape)
-    image = resize(np.ascontiguousarray(image), size)
-    label = cv2.resize(np.ascontiguousarray(label), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return random_crop([image, label], recipe.crop_size, [fill, ignore], rng)
+    label = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    arrays, fills = [resize(image, size), label], [fill, ignore]
+    if not spares:
+        return random_crop(arrays, recipe.crop_size, fills, rng)
+    image, label, inside = random_crop([*arrays, np.ones(size, np.uint8)], recipe.crop_size, [*fills, 0], rng)
+    return [image, label, *steps, inside]

@@ -26,7 +26,9 @@ class DeviceFacts:
     per shape; in channels_last cuDNN's are taken, whose plans took seconds per new shape (an H100, bfloat16).
     side_step: at inference the sides of pictures are brought to multiples of it, because there a network pays for every
     new shape; 0: exact sizes. refines: PAMR and the CRFs run on it; elsewhere on the CPU's cores, in float32 too.
-    mixed(device, wide): the type in which a network trains, None for float32 (training_type).
+    mixed(device, wide): the type in which a network trains, None for float32 (training_type). spares_readers: it
+    changes the colours of a training's batch itself, and is given large JPEGs decoded at part of their size, so that
+    few threads keep up with it; its bytes are not the CPU's.
     """
 
     batch_size: int = 1
@@ -37,11 +39,12 @@ class DeviceFacts:
     side_step: int = 0
     refines: bool = False
     mixed: Callable[[torch.device, bool], torch.dtype | None] = lambda device, wide: None
+    spares_readers: bool = False
 
 
 def _mixed_on_cuda(device: torch.device, wide: bool) -> torch.dtype | None:
-    """Measured on an H100, SEAM at 8 x 448 pixels: WideResNet-38 gains by bfloat16 (79 images/s against 34), ResNet-50,
-    whose steps are many small kernels, loses (92 against 126). Cards before TF32 are slow in float32 and know no
+    """Measured on an H100, SEAM at 8 x 448 pixels: WideResNet-38 gains by bfloat16 (79 images/s; its published form in
+    TF32 34), ResNet-50, whose steps are many small kernels, loses (92 against 126). Cards before TF32 are slow in float32 and know no
     bfloat16: they take float16, whose losses the training loop scales; those before that have nothing faster."""
     capability = torch.cuda.get_device_capability(device)
     if capability >= _TF32:
@@ -51,7 +54,7 @@ def _mixed_on_cuda(device: torch.device, wide: bool) -> torch.dtype | None:
 
 _FACTS = {
     "cuda": DeviceFacts(
-        8, 8, "nccl", several=True, own_depthwise=True, side_step=64, refines=True, mixed=_mixed_on_cuda
+        8, 8, "nccl", True, own_depthwise=True, side_step=64, refines=True, mixed=_mixed_on_cuda, spares_readers=True
     )
 }
 

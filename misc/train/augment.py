@@ -1,7 +1,8 @@
 """Random changes of training images. Pure functions of an image and a numpy Generator: the same draws, the same bytes.
 
 Images are (H,W,3) uint8 RGB. What lies beyond an image's border is filled with a colour, the mean of the network's
-data, so that it is 0 after normalisation.
+data, so that it is 0 after normalisation. numpy is slow where three channels are its innermost loop, and a new array of
+an image's size costs more than a sum over it: hence OpenCV, whole rows, and work in place (benchmarks/loader.py).
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.random import Generator
+
+GRAY = np.float32([0.299, 0.587, 0.114])  # of R, G and B
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -45,7 +48,7 @@ def random_crop(
     in_window, in_array = zip(*places, strict=True)
     for array, fill in zip(arrays, fills, strict=True):
         window = np.empty((crop, crop, *array.shape[2:]), array.dtype)
-        window[:] = np.asarray(fill).round().astype(array.dtype) if array.dtype.kind == "u" else fill
+        window[:] = np.full(window.shape[1:], np.round(fill) if array.dtype.kind == "u" else fill, array.dtype)
         window[in_window] = array[in_array]
         out.append(window)
     return out
@@ -69,32 +72,65 @@ def random_resized_crop(
 
 def random_flip(arrays: Sequence[np.ndarray], rng: Generator) -> list[np.ndarray]:
     """Left to right, all or none of them."""
-    return [array[:, ::-1] for array in arrays] if rng.random() < 0.5 else list(arrays)
+    return [_mirrored(array) for array in arrays] if rng.random() < 0.5 else list(arrays)
+
+
+def _mirrored(array: np.ndarray) -> np.ndarray:
+    return cv2.flip(array, 1) if array.shape[2:] in ((), (3,)) else array[:, ::-1]
+
+
+def draw_color_jitter(strength: float, hue: float, rng: Generator) -> list[tuple[int, float]]:
+    """What torchvision's ColorJitter(strength, strength, strength, hue) does, in an order drawn: brightness (0),
+    contrast (1) and saturation (2) by factors of 1 +- strength, hue (3) by degrees, up to +- hue of the circle."""
+    if not strength and not hue:
+        return []
+    ranges = [(1 - strength, 1 + strength)] * 3 + [(-hue, hue)]
+    return [(int(k), rng.uniform(*ranges[k]) * (360 if k == 3 else 1)) for k in rng.permutation(4 if hue else 3)]
+
+
+def change_colors(x: np.ndarray, kind: int, value: float) -> np.ndarray:
+    """x (H,W,3) float32 in 0..255, which is overwritten -> with one change of draw_color_jitter."""
+    if kind == 3:
+        return _turned(x, value)
+    gray = x @ GRAY
+    other = 0 if kind == 0 else gray.mean() if kind == 1 else cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+    x -= other
+    x *= np.float32(value)
+    x += other
+    return np.clip(x, 0, 255, out=x)
+
+
+def _turned(x: np.ndarray, degrees: float) -> np.ndarray:
+    hsv = cv2.cvtColor(np.divide(x, 255, out=x), cv2.COLOR_RGB2HSV)
+    h = hsv[..., 0] + np.float32(degrees)  # within a circle of 0..360; the remainder would be slow
+    h += np.float32(360) * (h < 0)
+    h -= np.float32(360) * (h >= 360)
+    hsv[..., 0] = h
+    return np.multiply(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=x), 255, out=x)
 
 
 def color_jitter(image: np.ndarray, strength: float, hue: float, rng: Generator) -> np.ndarray:
-    """Brightness, contrast and saturation by factors of 1 +- strength, in an order drawn; hue turned by up to +- hue of
-    the circle (torchvision's ColorJitter(strength, strength, strength, hue))."""
+    """Brightness, contrast, saturation and hue as draw_color_jitter says."""
     x = image.astype(np.float32)
-    for kind in rng.permutation(4 if hue else 3):
-        if kind == 3:
-            hsv = cv2.cvtColor(x / 255, cv2.COLOR_RGB2HSV)
-            hsv[..., 0] = (hsv[..., 0] + 360 * rng.uniform(-hue, hue)) % 360
-            x = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255
-            continue
-        factor = np.float32(rng.uniform(1 - strength, 1 + strength))
-        gray = x @ np.float32([0.299, 0.587, 0.114])
-        other = (np.float32(0), gray.mean(), gray[..., None])[kind]
-        x = np.clip(other + factor * (x - other), 0, 255)
-    return x.round().astype(np.uint8)
+    for kind, value in draw_color_jitter(strength, hue, rng):
+        x = change_colors(x, kind, value)
+    return np.rint(x, out=x).astype(np.uint8)
+
+
+def draw_hsv_jitter(strength: int, rng: Generator) -> np.ndarray:
+    """-> (1,3) int16 in -strength..strength, moves of hue (of 180), saturation and value (of 255); (0,3) where 0."""
+    return rng.integers(-strength, strength + 1, (1 if strength else 0, 3), dtype=np.int16)
 
 
 def hsv_jitter(image: np.ndarray, strength: int, rng: Generator) -> np.ndarray:
     """Hue (0..179), saturation and value (0..255) moved by a whole number of up to +- strength each (SEAM's and HFPL's
     RandomHSV)."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV) + rng.integers(-strength, strength + 1, 3, dtype=np.int16)
-    hsv[..., 0] %= 180
-    return cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)
+    for moves in draw_hsv_jitter(strength, rng):
+        table = np.arange(256, dtype=np.int16)[:, None] + moves
+        table[:, 0] %= 180
+        hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table.clip(0, 255).astype(np.uint8)[None])
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    return image
 
 
 def random_erasing(

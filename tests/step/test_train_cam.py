@@ -13,9 +13,13 @@ import torch
 from PIL import Image
 
 import net
+from data.labelled import open_labelled
+from misc.files.images import image_size
 from misc.files.store import read_json
+from misc.run import device
 from net.weights import read_checkpoint
-from run_sample import PASSES, parse
+from run_sample import PASSES, TrainCam, parse
+from step.train_cam import CamTask
 
 ROOT = Path(__file__).resolve().parents[2]
 OFF = [f for name in PASSES if name != "export" for f in (f"--{name}", str(name == "train_cam_pass"))]
@@ -155,3 +159,18 @@ def test_a_disk_without_space(classes, tmp_path, capsys, monkeypatch):
     assert run_passes(PASSES, lambda: parse([*argv, "--cam_num_steps", "1"])) == 2
     error = capsys.readouterr().err
     assert "cam.pth: No space left on device" in error and misc.train.checkpoint.last_state(tmp_path / "r") is None
+
+
+def test_a_device_that_spares_the_readers_is_given_large_photographs_at_part_of_their_size(
+    classes, photographs, monkeypatch
+):
+    Image.fromarray(photographs.coffee).resize((1600, 1200)).save(classes / "cat" / "large.jpg", quality=95)
+    data = open_labelled(classes)
+    index, recipe, tasks = data.names.index("large"), TrainCam(crop_size=96, jitter=0.0, erasing=0.0), []
+    for spares in (False, True):
+        monkeypatch.setitem(device._FACTS, "cpu", device.DeviceFacts(spares_readers=spares))
+        tasks.append(CamTask(net.build("efficientnet_lite0", len(data.class_names)), data, recipe))
+    for seed in range(4):
+        whole, part = (task.sample(index, np.random.default_rng(seed))[0].astype(int) for task in tasks)
+        assert whole.shape == part.shape == (96, 96, 3) and 0 < np.abs(whole - part).mean() < 4
+    assert image_size(data.files[index]) == (1200, 1600)

@@ -10,6 +10,7 @@ import run_voc
 from data.toy import write_toy
 from misc.files.images import read_image
 from misc.run.passes import run_passes
+from misc.train.recolor import recolored
 from net import NetFacts
 from step.sets import open_train
 from step.train_seam import SeamTask, begin, build, loss_weights
@@ -70,3 +71,20 @@ def test_an_image_that_the_check_did_not_see_is_named_before_the_first_step(root
     )
     err = capsys.readouterr().err
     assert status == 2 and image.name in err and "Traceback" not in err
+
+
+def test_colors_changed_on_the_device_are_those_of_the_cpu(root):
+    """The same sample, to a grey level: drawn alike, around the whole image's mean gray, with the fill as it is."""
+    _, task = start(root, "--method", "plain", "--seam_jitter", "0.5", "--seam_hue", "0.1")
+    samples = {}
+    for task.spares in (False, True):
+        drawn = [task.sample(i, np.random.default_rng(i)) for i in range(8)]
+        samples[task.spares] = [torch.from_numpy(np.stack(arrays)) for arrays in zip(*drawn, strict=True)]
+    (image, label), (plain, same_label, *colors) = samples.values()
+    image, plain = image.permute(0, 3, 1, 2), plain.permute(0, 3, 1, 2)
+    assert image.shape == (8, 3, 96, 96) and torch.equal(label, same_label)
+    difference = (recolored(plain, *colors).float() - image.float()).abs()
+    assert difference.max() <= 1 and (image.float() - plain.float()).abs().mean() > 5
+    loss, same = task.loss(image, label)["loss"], task.loss(plain, label, *colors)["loss"]
+    torch.testing.assert_close(loss, same, rtol=1e-2, atol=0)
+    assert not torch.allclose(loss, task.loss(plain, label)["loss"], rtol=1e-2, atol=0)

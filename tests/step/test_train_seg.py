@@ -15,6 +15,7 @@ from data.toy import write_toy
 from misc.files.images import read_named
 from misc.files.predictions import Cams, read_prediction
 from misc.files.store import write_cams
+from misc.run import device
 from misc.run.passes import run_passes
 from misc.train.loop import Optimization, factor_groups, make_optimizer, set_learning_rate
 from net import build, build_from
@@ -131,7 +132,7 @@ def test_sem_seg_is_the_composition_of_its_parts(trained):
     prob = dense_crf(image, scores / scores.sum(0), CRF_RECIPES["wsss_cam"])
     expected = np.append(0, cams.labels)[prob.argmax(0)]
     assert (label(trained / "result" / "sem_seg" / f"{name}.png") == expected).mean() > 0.999
-    embed = make_sem_seg.embedder(network)
+    embed = make_sem_seg.embedder(network, network.device)
     plain = make_sem_seg.pseudo_scores(image, cams, embed, replace(recipe, crf=None), 1024)
     np.testing.assert_allclose(plain, scores / scores.sum(0), atol=1e-4)
     smaller = make_sem_seg.pseudo_scores(image, cams, embed, recipe, 64)
@@ -181,6 +182,19 @@ def test_image_and_label_go_together(jitter):
         if (y == 1).any() and (y == 2).any():
             flipped.add(np.argwhere(y == 1)[:, 1].mean() > np.argwhere(y == 2)[:, 1].mean())
     assert flipped == {True, False}
+
+
+def test_colors_changed_on_the_device_with_any_number_of_workers(fresh, monkeypatch):
+    monkeypatch.setitem(device._FACTS, "cpu", device.DeviceFacts(spares_readers=True))
+    file = fresh / "result" / "ckpt" / "seg.pth"
+    weights = [read_checkpoint(file).state_dict()]
+    for workers in (1, 3):
+        assert run(fresh, "train_seg", "--resume", "False", "--num_workers", workers) == 0
+        weights.append(read_checkpoint(file).state_dict())
+    cpu, one, three = weights
+    assert all(torch.equal(one[name], three[name]) for name in one)
+    assert any(not torch.equal(cpu[name], one[name]) for name in one)
+    assert all(torch.allclose(cpu[name].float(), one[name].float(), atol=0.02) for name in one)
 
 
 def test_image_and_crf_maps_go_together():

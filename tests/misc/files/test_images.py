@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,3 +131,29 @@ def test_image_size_is_that_of_the_picture_as_read(tmp_path, orientation):
 def test_image_size_of_no_picture(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     assert image_size(tmp_path / "a.jpg") == image_size(tmp_path / "absent.jpg") == (1, 1)
+
+
+def test_a_large_jpeg_comes_at_part_of_its_size(tmp_path, photographs):
+    large = Image.fromarray(photographs.rocket).resize((1600, 1200), Image.Resampling.BICUBIC)
+    path = saved(tmp_path, large, "large.jpg", quality=95)
+    shapes = {side: read_image(path, side).shape[:2] for side in (801, 800, 401, 400, 201, 200, 30, 1)}
+    whole, half, quarter, eighth = ((1200 // n, 1600 // n) for n in (1, 2, 4, 8))
+    assert shapes == {801: whole, 800: whole, 401: whole, 400: half, 201: half, 200: quarter, 30: eighth, 1: eighth}
+    small = [cv2.resize(read_image(path, side), (200, 150), interpolation=cv2.INTER_AREA) for side in (0, 200)]
+    assert np.abs(small[0].astype(int) - small[1]).mean() < 1
+    assert image_size(path) == whole == read_image(path).shape[:2]
+    np.testing.assert_array_equal(read_image(saved(tmp_path, large, "large.png"), 100), np.asarray(large))
+
+
+def test_part_of_the_size_of_a_turned_gray_or_damaged_jpeg(tmp_path, photographs):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gray = Image.fromarray(photographs.cat).convert("L").resize((800, 400))
+    path = saved(tmp_path, gray, "turned.jpg", exif=exif)
+    turned = read_image(path, 100)
+    assert turned.shape == (200, 100, 3) and image_size(path) == (800, 400)
+    expected = cv2.resize(read_image(path), (100, 200), interpolation=cv2.INTER_AREA)
+    assert np.abs(turned.astype(int) - expected).mean() < 2
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(OSError, match="truncated"):
+        read_image(path, 100)

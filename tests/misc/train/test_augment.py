@@ -73,6 +73,14 @@ def test_erasing_covers_the_share_that_it_says(photographs):
 
 
 def test_flip():
-    a = np.arange(6).reshape(1, 6)
+    a = np.arange(6, dtype=np.uint8).reshape(1, 6)
     seen = {tuple(augment.random_flip([a], rng(s))[0][0]) for s in range(10)}
     assert seen == {(0, 1, 2, 3, 4, 5), (5, 4, 3, 2, 1, 0)}
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (21,), (600,)])
+def test_flip_of_any_number_of_channels(channels):
+    a = rng().random((5, 7, *channels), np.float32)
+    flips = [augment.random_flip([a, a], rng(s)) for s in range(10)]
+    assert all((one == two).all() and one.shape == a.shape for one, two in flips)
+    assert {(one == a[:, ::-1]).all() for one, _ in flips} == {True, False}
