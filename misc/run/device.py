@@ -44,8 +44,9 @@ class DeviceFacts:
 
 def _mixed_on_cuda(device: torch.device, wide: bool) -> torch.dtype | None:
     """Measured on an H100, SEAM at 8 x 448 pixels: WideResNet-38 gains by bfloat16 (79 images/s; its published form in
-    TF32 34), ResNet-50, whose steps are many small kernels, loses (92 against 126). Cards before TF32 are slow in float32 and know no
-    bfloat16: they take float16, whose losses the training loop scales; those before that have nothing faster."""
+    TF32 34), ResNet-50, whose steps are many small kernels, loses (92 against 126). Cards before TF32 are slow in
+    float32 and know no bfloat16: they take float16, whose losses the training loop scales; still older ones have
+    nothing faster."""
     capability = torch.cuda.get_device_capability(device)
     if capability >= _TF32:
         return torch.bfloat16 if wide else None

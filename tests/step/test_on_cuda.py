@@ -17,6 +17,7 @@ from data.labelled import LabelledImages
 from data.toy import CLASS_NAMES, write_toy
 from misc.files.predictions import read_prediction
 from misc.run.passes import run_passes
+from misc.train.recolor import color_jitter_steps, recolored
 from net.network import NetFacts
 from net.weights import save_checkpoint
 from pgt.affinity import RADIUS, pair_indices, random_walk
@@ -239,6 +240,17 @@ def test_trainings_and_all_that_follows(tmp_path, real_gpu):
 
 
 # ---- the pieces ----
+
+
+def test_colours_of_a_training(photographs, gpu):
+    image = torch.from_numpy(photographs.cat[:64, :64].copy()).permute(2, 0, 1)[None]
+    steps = color_jitter_steps(photographs.cat, 0.3, 0.1, np.random.default_rng(0))
+    given = image, torch.from_numpy(steps)[None], torch.ones(1, 64, 64, dtype=torch.uint8)
+    expected = recolored(*given)
+    assert (expected != image).float().mean() > 0.9
+    with gpu() as device:
+        got = recolored(*(one.to(device) for one in given))
+        assert got.device == device and (got.cpu().int() - expected.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("num_labels", [2, 21])
