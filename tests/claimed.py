@@ -1,7 +1,8 @@
 """Tensors that claim to be on CUDA, on a machine without a GPU: what mixes devices fails as it would there.
 
 PyTorch's FakeTensorMode does that without values; here the values are kept, on the CPU, so that whole commands run:
-what asks a tensor for a number gets it, and a label is a label. Forward passes alone: autograd would ask for a driver.
+what asks a tensor for a number gets it, and a label is a label. float64 is refused, as MPS would. Forward passes alone:
+autograd would ask for a driver.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ class Claimed(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "Claimed":
+        if held.dtype == torch.float64:
+            raise TypeError("float64 on a device: it is slow on CUDA, and MPS has none")
         shape = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
         made = Tensor._make_wrapper_subclass(cls, held.shape, device=CUDA, **shape)
         made.held = held

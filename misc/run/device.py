@@ -24,8 +24,8 @@ class DeviceFacts:
 
     own_depthwise: PyTorch has kernels of its own for depthwise convolutions in contiguous tensors, which need no plan
     per shape; in channels_last cuDNN's are taken, whose plans took seconds per new shape (an H100, bfloat16).
-    side_step: at inference the sides of pictures are brought to multiples of it, because there a network pays for every
-    new shape; 0: exact sizes. refines: PAMR and the CRFs run on it; elsewhere on the CPU's cores, in float32 too.
+    side_step: at inference the sides of pictures go by such steps (pgt.cam.network_size), because there a network pays
+    for every new shape; 0: exact sizes. refines: PAMR and the CRFs run on it; elsewhere on the CPU's cores.
     mixed(device, wide): the type in which a network trains, None for float32 (training_type). spares_readers: it
     changes the colours of a training's batch itself, and is given large JPEGs decoded at part of their size, so that
     few threads keep up with it; its bytes are not the CPU's.

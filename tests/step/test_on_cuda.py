@@ -172,6 +172,20 @@ def toy(tmp_path_factory):
     return root
 
 
+def test_starts_of_short_trainings(toy, gpu):
+    files = sorted((toy / "data" / "JPEGImages").iterdir())
+    data = LabelledImages(files, np.eye(len(files), K, dtype=np.uint8)[::-1], ("a", "b", "c"))
+    recipe = Seam(init="prototypes", long_side=(64, 96), crop_size=SIDE)
+    starts = []
+    with gpu() as device:
+        for place in (torch.device("cpu"), device):
+            network = network_of("efficientnet_lite0", "seam").to(place)
+            train_seam.begin(train_seam.SeamTask(network, data, recipe, SEAMWeights()), 0)
+            starts.append([network.fc8.weight.detach().cpu(), network.f9.weight.detach().cpu()])
+    for one, other in zip(*starts, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+
+
 def segment_with(device, toy, result, *flags):
     """All passes of run_voc.py that make files, by the command."""
     only = [f"--{name}={name.removesuffix('_pass').startswith('make')}" for name in run_voc.PASSES]

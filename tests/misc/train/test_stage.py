@@ -77,7 +77,9 @@ def test_out_of_memory_names_the_flags_to_lower(tmp_path):
         def loss(self, image):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
 
-    with pytest.raises(InputError, match=r"^out of memory .*: raise --accumulate, or lower --toy_batch_size or --toy_c"):
+    with pytest.raises(
+        InputError, match=r"^out of memory .*: raise --accumulate, or lower --toy_batch_size or --toy_c"
+    ):
         train(Stage("toy", Recipe(), 8, {}, save), args(tmp_path), lambda: nn.Conv2d(3, 4, 2), Large)
 
 
