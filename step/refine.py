@@ -10,6 +10,7 @@ from PIL import Image
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_gray, read_image
+from misc.files.listing import list_pictures, matched
 from misc.files.store import write_png
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
@@ -46,8 +47,9 @@ def refine_folder(
         label = refine(at_most(image, args.max_side), at_most(cam, args.max_side))
         return [partial(write_png, array=cv2.resize(label, cam.shape[::-1], interpolation=cv2.INTER_LINEAR))]
 
+    maps = matched(images, list_pictures(cam_dir, "the maps").files if cam_dir.is_dir() else {})
     items = [
-        Item(file, (out_dir / f"{stem}.png",), (file, cam_dir / f"{stem}.png"), "make_cam")
+        Item(file, (out_dir / f"{stem}.png",), (file, maps.get(stem, cam_dir / f"{stem}.png")), "make_cam")
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]

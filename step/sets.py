@@ -13,6 +13,8 @@ from data.segmentation import SegmentationSet, has_split, open_segmentation
 from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError
+from misc.files.images import require_some
+from misc.files.listing import list_pictures
 from misc.run.flags import Args
 
 
@@ -25,9 +27,21 @@ def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:
 
 
 def open_images(args: Args) -> ImageFolder:
-    """The images to label for saliency, and their masks."""
-    root, flag = args.sal_dataset_dir, args.images_flag
-    return _once(args, "images", lambda: open_folder(root, args.limit, args.mask_dir, flag))
+    """The images to label for saliency, and their masks. Tells of them, once."""
+    return _once(args, "images", lambda: _open_images(args))
+
+
+def _open_images(args: Args) -> ImageFolder:
+    found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
+    print(found.told, flush=True)
+    return found
+
+
+def list_images(folder: Path, flag: str, what: str = "images") -> dict[str, Path]:
+    """misc.files.images.find_images, and tells of what was found."""
+    listing = list_pictures(folder, flag)
+    print(f"{what}: {len(listing.files)} in {folder}{listing.told()}", flush=True)
+    return require_some(listing, folder, flag)
 
 
 def open_split(args: Args, split: str) -> SegmentationSet:

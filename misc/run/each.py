@@ -72,7 +72,7 @@ def each(
 
     settings: whatever the results depend on besides the files and the item's facts, of all outputs alike, or of an item
     the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
-    what batches take. OSErrors are the item's failure. key, facts: of the record (misc/run/records.py) that is written
+    what batches take. What is raised is the item's failure. key, facts: of the record (misc/run/records.py) that is written
     before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
     """
     items = items[part[0] :: part[1]]
@@ -101,7 +101,10 @@ def each(
     waiting = _that_wait(done, step, failures)  # nothing waits without batches
     for group in _in_batches(waiting, batches) if batches else [*waiting]:
         for made, result in zip(group, batches.compute([m.result for m in group]), strict=True):
-            write(made, result)
+            try:
+                write(made, result)
+            except OSError as e:  # a name that the disk does not take
+                failures.add(step, made.item.source, e)
     if not write.num and any(item.source not in failures for item in items):
         record(made=False)
     where = f", in {items[0].outs[0].parent}" if items else ""

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from misc.errors import InputError
-from misc.files.predictions import find_prediction
+from misc.files.predictions import find_predictions
 from misc.files.store import write_csv, write_json
 from misc.run.failures import Told
 from misc.run.flags import Args, Table, flag, stage
@@ -48,10 +48,11 @@ def compare(
 ) -> Iterator[Result]:
     """work(name, prediction, truth) of all truths (by name), in their order, by several workers.
 
-    preds: name -> prediction, where find_prediction is not to look for it in folder. Names that have none, and those of
-    which work raises OSError, are added to failures. args: num_workers, quiet.
+    preds: name -> prediction, where find_predictions is not to look for it in folder. Names that have none, and those
+    of which work raises anything, are added to failures. args: num_workers, quiet.
     """
-    found = {name: find_prediction(folder, name) if preds is None else preds.get(name) for name in truths}
+    preds = find_predictions(folder, truths) if preds is None else preds
+    found = {name: preds.get(name) for name in truths}
     missing = [name for name, path in found.items() if path is None]
     for name in missing:
         failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(found)} are)")
