@@ -67,7 +67,12 @@ def _open_root(root: Path, flag: str) -> tuple[Listing, Path, Path | dict[str, P
     if len(whole.twins) == len(whole.files) and (masks := _masks_beside(list(whole.twins.values()))):
         pairs = zip(whole.twins, masks, strict=True)
         files = {name: next(p for p in whole.twins[name] if p != mask) for name, mask in pairs}
-        return Listing(files, {}, whole.passed), root, dict(zip(files, masks, strict=True)), "image and mask side by side"
+        return (
+            Listing(files, {}, whole.passed),
+            root,
+            dict(zip(files, masks, strict=True)),
+            "image and mask side by side",
+        )
     require_single(whole, flag)
     return whole, root, None, "a folder of pictures"
 

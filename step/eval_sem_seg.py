@@ -100,7 +100,7 @@ def class_table(results: dict[str, dict], spec: DatasetSpec) -> str:
 @stage("which labels")
 class Labels:
     dataset: str | None = flag(None, "voc12, coco14, or a file of class names (.json, .txt)", often=True, required=True)
-    data_dir: Path | None = flag(None, "root of the data set, instead of --mask_dir and --list", often=True)
+    data_dir: Path | None = flag(None, "root of the data set, instead of --mask_dir and --list", often=True, reads=True)
     split: str = flag("val", "of --data_dir", often=True)
     keys: str = flag(
         "foreground",

@@ -111,9 +111,11 @@ def export_all(args: Args, failures: Strict) -> None:
 
 @stage("labels, and what becomes of them")
 class Labels:
-    pred_dir: Path | None = flag(None, "labels", often=True, required=True)
-    image_dir: Path | None = flag(None, "their images; each needs a label of its name", often=True, required=True)
-    out_dir: Path | None = flag(None, "everything is written below this folder", often=True, required=True)
+    pred_dir: Path | None = flag(None, "labels", often=True, required=True, reads=True)
+    image_dir: Path | None = flag(
+        None, "their images; each needs a label of its name", often=True, required=True, reads=True
+    )
+    out_dir: Path | None = flag(None, "everything is written below this folder", often=True, required=True, writes=True)
     format: str | None = flag(None, "what to write", often=True, required=True, choices=EXPORT_FORMATS)
     dataset: str = flag(SPEC.name, "saliency, voc12, coco14, or a file of class names", often=True)
     threshold: float = flag(0.5, "saliency: foreground at and above this", at_least=0, at_most=1)

@@ -106,7 +106,7 @@ PASSES = {"make_seg": Pass(True, "step.make_seg:run_folder", "seg")}
 
 @stage("pictures", of=("make_seg",))
 class Pictures:
-    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True)
+    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True, reads=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
 

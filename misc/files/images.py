@@ -67,7 +67,9 @@ def _open(file: Path | BinaryIO) -> Image.Image:
     num_bytes = file.stat().st_size if isinstance(file, Path) else file.seek(0, 2)
     pixels = image.width * image.height
     if pixels > min(LARGEST, max(_SURE, _PER_BYTE * num_bytes)):
-        raise OSError(f"declares {image.width} x {image.height} pixels in {num_bytes} bytes: more than can be; scale it")
+        raise OSError(
+            f"declares {image.width} x {image.height} pixels in {num_bytes} bytes: more than can be; scale it"
+        )
     return image
 
 
@@ -218,7 +220,9 @@ def _levels(image: Image.Image) -> np.ndarray:
     if image.mode == "P":
         colours = np.asarray(image.convert("RGB"))
         return _of_colours(colours, image) if _is_gray(colours) else _of_two(np.asarray(image), "numbers")
-    return np.asarray(image.convert("L")) if image.mode in ("1", "L", "LA") else _of_colours(image.convert("RGB"), image)
+    return (
+        np.asarray(image.convert("L")) if image.mode in ("1", "L", "LA") else _of_colours(image.convert("RGB"), image)
+    )
 
 
 def _of_alpha(image: Image.Image) -> np.ndarray | None:

@@ -1,5 +1,5 @@
 """Which files of a folder are pictures, by what each entry is; what is passed over is counted by kind."""
-# ruff: noqa: PTH100, PTH122 - a million paths are text here: as many Path objects take ten times as long
+# ruff: noqa: PTH122 - a million paths are text here: as many Path objects take ten times as long
 
 import os
 import re
@@ -17,7 +17,7 @@ from misc.files.store import read_json
 
 HEIF = frozenset((".heic", ".heif") if find_spec("pillow_heif") else ())
 _KNOWN = (
-    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .webp .tif .tiff .gif .avif .jp2 .j2k .ppm .pgm .pbm .pnm .tga .ico".split()
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"]
 )
 SUFFIXES = frozenset(_KNOWN) & frozenset(Image.registered_extensions()) | HEIF  # what the Pillow that is here reads
 ARRAYS = frozenset((".npz", ".npy"))
@@ -51,7 +51,9 @@ def list_pictures(folder: Path, flag: str, suffixes: Collection[str] = SUFFIXES)
     found, root, names = Listing(), os.fspath(folder), {}
     try:
         for path in walk(root, found.passed, suffixes):
-            names.setdefault(os.path.splitext(path[len(root) :].lstrip(os.sep))[0].replace(os.sep, "/"), []).append(path)
+            names.setdefault(os.path.splitext(path[len(root) :].lstrip(os.sep))[0].replace(os.sep, "/"), []).append(
+                path
+            )
     except OSError as e:
         raise InputError(f"{flag} {folder}: cannot be read ({e.strerror})") from e
     for name in sorted(names):

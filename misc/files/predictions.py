@@ -19,7 +19,7 @@ import numpy as np
 
 from misc.errors import one_line
 from misc.files.held import Held
-from misc.files.images import orientation_of, opened, turned
+from misc.files.images import opened, orientation_of, turned
 from misc.files.listing import ARRAYS, SUFFIXES, Listing, list_pictures, matched, require_single
 from misc.files.pickles import read_header, read_npy
 

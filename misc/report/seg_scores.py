@@ -76,8 +76,8 @@ def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, fail
     if not total.num_objects:
         mask = next(iter(masks.values()))
         raise InputError(
-            f"{folder}: no mask of the {len(total.rows)} images holds a class, only 0 and {spec.ignore}, the void ({mask} for "
-            f"one): write the labels 1 to {len(spec.class_names)}, or take a .json of class names with another \"ignore\""
+            f"{folder}: no mask of its {len(total.rows)} images holds a class, only 0 and {spec.ignore}, the void "
+            f'({mask} for one): write the labels 1 to {len(spec.class_names)}, or give class names with another "ignore"'
         )
     if 0 < total.num_cams < len(total.rows):
         raise InputError(f"{folder}: {total.num_cams} of {len(total.rows)} files are CAMs; score label maps apart")

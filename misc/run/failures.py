@@ -7,6 +7,13 @@ from typing import Protocol
 from misc.files.store import add_rows, write_csv
 
 
+def tell_any_name() -> None:
+    """Names of files may hold what the terminal, or the log, cannot show: it is escaped there, and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 class Told(Protocol):
     """Where failures go: Failures, or the Strict of stand-alone commands."""
 
