@@ -68,7 +68,7 @@ def score_folders(args: Args, failures: Strict) -> None:
     masks = list_images(args.mask_dir, "--mask_dir", "masks") if args.mask_dir else {}
     boxes = read_boxes(args.boxes) if args.boxes else {}
     if args.list:
-        names = read_names(args.list)
+        names = read_names(args.list, known=masks or boxes)
         masks, boxes = masks and only(masks, names, "--list", "mask"), boxes and only(boxes, names, "--list", "box")
 
     def score(folder: Path) -> tuple[dict, list[tuple]]:

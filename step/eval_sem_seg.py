@@ -60,7 +60,7 @@ def find_masks(args: Args, spec: DatasetSpec) -> dict[str, Path]:
     if mask_dir is None:
         raise InputError("no masks; give --mask_dir, or --data_dir and --split")
     masks = list_images(mask_dir, "--mask_dir", "masks")
-    return only(masks, read_names(names), names, f"mask in {mask_dir}") if names else masks
+    return only(masks, read_names(names, known=masks), names, f"mask in {mask_dir}") if names else masks
 
 
 def summary(scores: Scores, bg_score: float) -> dict:

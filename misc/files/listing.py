@@ -16,11 +16,11 @@ from misc.errors import InputError
 from misc.files.store import read_json
 
 HEIF = frozenset((".heic", ".heif") if find_spec("pillow_heif") else ())
-_KNOWN = (
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"]
-)
-SUFFIXES = frozenset(_KNOWN) & frozenset(Image.registered_extensions()) | HEIF  # what the Pillow that is here reads
+_KNOWN = ".jpg .jpeg .jpe .jfif .mpo .png .bmp .webp .tif .tiff .gif .avif .jp2 .j2k .ppm .pgm .pbm .pnm .tga .ico"
+# what the Pillow that is here reads
+SUFFIXES = frozenset(_KNOWN.split(" ")) & frozenset(Image.registered_extensions()) | HEIF
 ARRAYS = frozenset((".npz", ".npy"))
+CUT = SUFFIXES | ARRAYS | {".xml", ".json", ".heic", ".heif"}  # from names in lists
 _OF_SYSTEMS = frozenset(("@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information", "lost+found"))
 _RUN_FILES = ("args.json", "args_slic.json")  # one of them is in the folder of every run's results
 # what tools append to the name of an image to name its mask
@@ -98,6 +98,12 @@ def walk(folder: str, passed: Counter, suffixes: Collection[str] = SUFFIXES) -> 
         del passed[kind]
 
 
+def subfolders(folder: Path) -> list[str]:
+    """Names, sorted, of the folders in a folder that walk would go into, links to folders too."""
+    there = (entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_dir())
+    return sorted(e.name for e in there if e.name.lower() not in _OF_SYSTEMS and not holds_results(e.path))
+
+
 def holds_results(folder: str) -> bool:
     """Whether a run of this program has written its flags there."""
     names = (os.path.join(folder, name) for name in _RUN_FILES)  # noqa: PTH118
@@ -129,8 +135,8 @@ def matched(names: Iterable[str], files: Mapping[str, Value]) -> dict[str, Value
 
 
 def find_masks(folder: Path, names: Iterable[str], flag: str) -> dict[str, Path]:
-    """name of an image -> its mask below folder, see matched; the mask may also be called NAME_mask, NAME-gt, ... Raises
-    InputError for an absent folder, and where an image has two."""
+    """name of an image -> its mask below folder, see matched; the mask may also be called NAME_mask, NAME-gt, ...
+    Raises InputError for an absent folder, and where an image has two."""
     listing, names = list_pictures(folder, flag), list(names)
     own = matched(names, listing.files)
     taken, others = set(own.values()), {}
@@ -142,6 +148,13 @@ def find_masks(folder: Path, names: Iterable[str], flag: str) -> dict[str, Path]
     taken = set(own.values())
     twins = {name: paths for name, paths in {**listing.twins, **others}.items() if len(paths) > 1}
     return require_single(Listing(own, {n: paths for n, paths in twins.items() if paths[0] in taken}), flag)
+
+
+def name_of(text: str) -> str:
+    """What a list calls an image -> its path in POSIX's way, without the suffix of a picture, an array or an
+    annotation: other dots may be of its name."""
+    text = text.strip().replace("\\", "/").lstrip("/").removeprefix("./")
+    return text[: -len(suffix)] if (suffix := Path(text).suffix).lower() in CUT else text
 
 
 def _last(name: str) -> str:

@@ -77,7 +77,7 @@ def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, fail
         mask = next(iter(masks.values()))
         raise InputError(
             f"{folder}: no mask of its {len(total.rows)} images holds a class, only 0 and {spec.ignore}, the void "
-            f'({mask} for one): write the labels 1 to {len(spec.class_names)}, or give class names with another "ignore"'
+            f'({mask} for one): write labels 1 to {len(spec.class_names)}, or give class names with another "ignore"'
         )
     if 0 < total.num_cams < len(total.rows):
         raise InputError(f"{folder}: {total.num_cams} of {len(total.rows)} files are CAMs; score label maps apart")
@@ -133,7 +133,7 @@ def score_splits(
     left out. score: score_folder's first arguments -> scores, and what else metrics.json holds of them."""
     folder, results, images = kind.folder(args), {}, []
     for split, part in parts.items():
-        masks = part.masks()
+        masks = part.masks
         made = kind.style == "heat" or any((folder / f"{name}{kind.suffix}").is_file() for name in masks)
         if masks and made:
             scores, more = score(folder, masks, part.spec, args, failures)
