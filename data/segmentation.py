@@ -123,8 +123,8 @@ def _require_masks(found: SegmentationSet, flag: str) -> None:
         name = found.spec.class_names[label - 1]
         raise InputError(
             f"{flag}: mask {example[label]} holds no pixel of label {label}, {name}, which its image is labelled with "
-            f"({absent[label]} of {labelled[label]} that were looked at are so): put class_names.txt, the classes in the "
-            "order of the labels, into the folder of the set"
+            f"({absent[label]} of {labelled[label]} that were looked at are so): put class_names.txt, the classes in "
+            "the order of the labels, into the folder of the set"
         )
 
 

@@ -145,6 +145,9 @@ def load_backbone(net: Network, source: Path | None, progress: bool = True) -> N
     network = net.facts.network
     path = source or imagenet_file(network, progress)
     with _fitting(path):
+        if (own := _own_of(net, path)) is not None:
+            net.backbone.load_state_dict(own)
+            return
         facts, state = _named(path)
         if facts.network != network:
             raise ValueError(f"it is of a {facts.network}, and a {network} is wanted")
@@ -155,9 +158,19 @@ def load_backbone(net: Network, source: Path | None, progress: bool = True) -> N
         net.backbone.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
 
+def _own_of(net: Network, path: Path) -> State | None:
+    """The tensors of the backbone in a file that has these, by their own names, and no head; None in any other."""
+    names = net.backbone.state_dict().keys()
+    if path.suffix == ".params" or not path.is_file():
+        return None
+    state, facts = _read(path)
+    found = next((s for s in _unwrapped(state, ("backbone.", "encoder.")) if names <= s.keys()), {})
+    return {name: found[name] for name in names} if facts is None and found.keys() == names else None
+
+
 def _built(facts: NetFacts, state: State) -> Network:
     with torch.device("meta"):  # takes no memory: what a file says of its size is not believed
-        build_from(facts).load_state_dict(state)
+        build_from(facts).load_state_dict(state, assign=True)
     net = build_from(facts)
     net.load_state_dict(state)
     return net.eval()
@@ -220,11 +233,12 @@ def _named(path: Path) -> Named:
     raise ValueError(f"its tensors have the names of no network here: {first}, ...")
 
 
-def _unwrapped(state: State) -> Iterator[State]:
-    """The tensors by their names, and without what DataParallel, torch.compile and Lightning put before these."""
-    for _ in range(3):
+def _unwrapped(state: State, more: tuple[str, ...] = ()) -> Iterator[State]:
+    """The tensors by their names, and without what DataParallel, torch.compile and Lightning put before these; also
+    without the prefixes more."""
+    for _ in range(4):
         yield state
-        prefix = next((p for p in _PREFIXES if any(str(k).startswith(p) for k in state)), None)
+        prefix = next((p for p in (*_PREFIXES, *more) if any(str(k).startswith(p) for k in state)), None)
         if prefix is None:
             return
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
