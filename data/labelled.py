@@ -129,7 +129,7 @@ def open_labelled(
 
 
 def named_in(root: Path) -> tuple[str, ...] | None:
-    """The classes that class_names.txt or .json, or CVAT's labelmap.txt says, in root or beside a root that is a file."""
+    """The classes that class_names.txt or .json, or CVAT's labelmap.txt says, in root, or beside it if it is a file."""
     folder = root if root.is_dir() else root.parent
     files = (folder / name for name in ("class_names.txt", "class_names.json", "labelmap.txt"))
     return next((get_dataset(str(file)).class_names for file in files if file.is_file()), None)

@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises InputError where the system does not let it be written (no space, no right); OSError for a name that it does
     not take.
     """
-    part = path.with_name(f".{_HOST}-{os.getpid()}-{next(_PARTS)}.part")  # short: names may be as long as they can be
+    part = _part_in(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -57,6 +57,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {e.strerror}; free space there, or choose another folder") from e
     finally:
         part.unlink(missing_ok=True) if part.parent.is_dir() else None
+
+
+def _part_in(folder: Path) -> Path:
+    """A name that no one else has, and that is short: a file may be called by as many letters as there can be."""
+    return folder / f".{_HOST}-{os.getpid()}-{next(_PARTS)}.part"
 
 
 def remove_parts(folder: Path) -> None:
@@ -87,9 +92,13 @@ def _is_alive(pid: int) -> bool:
 
 def require_writable(folder: Path) -> None:
     """Raises InputError where files cannot be made in folder (made if absent): before any work, not after it."""
-    with replacing(folder / ".writable") as part:
+    part = _part_in(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         part.touch()
-    (folder / ".writable").unlink()
+        part.unlink()
+    except OSError as e:
+        raise InputError(f"cannot write {folder}: {e.strerror}; choose another folder") from e
 
 
 def fingerprint(*parts: bytes | str | Path | dict) -> str:
