@@ -73,13 +73,13 @@ def walk(folder: str, passed: Counter, suffixes: Collection[str] = SUFFIXES) -> 
             suffix = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
                 passed["hidden"] += 1
-            elif entry.is_file():
+            elif (kind := _kind_of(entry)) == "file":
                 if suffix in suffixes:
                     yield entry.path
                 else:
                     passed[suffix or "without a suffix"] += 1
-            elif not entry.is_dir():
-                passed["no regular file" if os.path.exists(entry.path) else "dangling link"] += 1
+            elif kind != "folder":
+                passed[kind] += 1
             elif entry.is_symlink():
                 passed["link to a folder"] += 1
             elif entry.name.lower() in _OF_SYSTEMS:
@@ -98,9 +98,21 @@ def walk(folder: str, passed: Counter, suffixes: Collection[str] = SUFFIXES) -> 
         del passed[kind]
 
 
+def _kind_of(entry: os.DirEntry) -> str:
+    """file, folder, or what else it is; links are followed."""
+    try:
+        if entry.is_file():
+            return "file"
+        if entry.is_dir():
+            return "folder"
+    except OSError:  # a link to itself
+        return "dangling link"
+    return "no regular file" if os.path.exists(entry.path) else "dangling link"
+
+
 def subfolders(folder: Path) -> list[str]:
     """Names, sorted, of the folders in a folder that walk would go into, links to folders too."""
-    there = (entry for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_dir())
+    there = (entry for entry in os.scandir(folder) if not entry.name.startswith(".") and _kind_of(entry) == "folder")
     return sorted(e.name for e in there if e.name.lower() not in _OF_SYSTEMS and not holds_results(e.path))
 
 
