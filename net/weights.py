@@ -37,7 +37,7 @@ WAYS = (
 Kind = TypeVar("Kind", bound=Network)
 _FORMAT = "generatePGT CAM network 1"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
 
 
 def require_network(network: str, flag: str, weights_flag: str = "", weights: Path | str | None = None) -> None:
@@ -145,10 +145,14 @@ def load_backbone(net: Network, source: Path | None, progress: bool = True) -> N
     network = net.facts.network
     path = source or imagenet_file(network, progress)
     with _fitting(path):
-        if (own := _own_of(net, path)) is not None:
-            net.backbone.load_state_dict(own)
+        try:
+            facts, state = _named(path)
+        except _UnknownError as e:
+            names = net.backbone.state_dict().keys()
+            if (own := next((s for s in e.states if names == s.keys()), None)) is None:
+                raise
+            net.backbone.load_state_dict(own)  # a backbone alone, by its own names
             return
-        facts, state = _named(path)
         if facts.network != network:
             raise ValueError(f"it is of a {facts.network}, and a {network} is wanted")
         if facts.head != "none":
@@ -156,16 +160,6 @@ def load_backbone(net: Network, source: Path | None, progress: bool = True) -> N
             _built(facts, state)
         prefix = "backbone."
         net.backbone.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-
-
-def _own_of(net: Network, path: Path) -> State | None:
-    """The tensors of the backbone in a file that has these, by their own names, and no head; None in any other."""
-    names = net.backbone.state_dict().keys()
-    if path.suffix == ".params" or not path.is_file():
-        return None
-    state, facts = _read(path)
-    found = next((s for s in _unwrapped(state, ("backbone.", "encoder.")) if names <= s.keys()), {})
-    return {name: found[name] for name in names} if facts is None and found.keys() == names else None
 
 
 def _built(facts: NetFacts, state: State) -> Network:
@@ -230,15 +224,22 @@ def _named(path: Path) -> Named:
             if (found := backbone.published(unwrapped)) is not None:
                 return found
     first = ", ".join(map(str, list(state)[:3]))
-    raise ValueError(f"its tensors have the names of no network here: {first}, ...")
+    raise _UnknownError(f"its tensors have the names of no network here: {first}, ...", [*_unwrapped(state)])
 
 
-def _unwrapped(state: State, more: tuple[str, ...] = ()) -> Iterator[State]:
-    """The tensors by their names, and without what DataParallel, torch.compile and Lightning put before these; also
-    without the prefixes more."""
+class _UnknownError(ValueError):
+    """states: the tensors, with and without the prefixes of their names."""
+
+    def __init__(self, message: str, states: list[State]):
+        super().__init__(message)
+        self.states = states
+
+
+def _unwrapped(state: State) -> Iterator[State]:
+    """The tensors by their names, and without what DataParallel, torch.compile and Lightning put before these."""
     for _ in range(4):
         yield state
-        prefix = next((p for p in (*_PREFIXES, *more) if any(str(k).startswith(p) for k in state)), None)
+        prefix = next((p for p in _PREFIXES if any(str(k).startswith(p) for k in state)), None)
         if prefix is None:
             return
         state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

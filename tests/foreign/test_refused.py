@@ -151,7 +151,7 @@ def test_voc_of_ones_own_classes_is_read_by_cvats_reader(tmp_path):
     for name in ("x", "y"):
         save(tmp_path / "JPEGImages" / f"{name}.jpg", picture())
     export_voc(labelled(tmp_path, ("x", "y")), own_spec("cat", "dog"), tmp_path)
-    dataset = datumaro.Dataset.import_from(str(tmp_path), "voc")
+    dataset = datumaro.Dataset.import_from(str(tmp_path), "voc_segmentation")
     labels = dataset.categories()[datumaro.AnnotationType.label]
     found = {item.id: {labels[a.label].name for a in item.annotations if a.type.name == "mask"} for item in dataset}
     assert {name: own - {"background"} for name, own in found.items()} == {"x": {"cat"}, "y": {"dog"}}
@@ -166,7 +166,7 @@ def test_coco_is_read_by_supervision(tmp_path):
     assert held.classes == ["cat", "dog"] and len(held) == 2
     for path, _, detections in held:
         assert "x.jpg" in path or "y.jpg" in path
-        assert (detections.mask[0] != disc()).mean() < 0.02
+        assert (detections.mask[0] != disc()).mean() < 0.05  # with its border
 
 
 def test_labelme_files_are_opened_by_labelme(cameras, tmp_path):
