@@ -57,6 +57,10 @@ def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
 def _open(file: Path | BinaryIO) -> Image.Image:
     if isinstance(file, Path):
         require_regular(file)
+        num_bytes = file.stat().st_size
+    else:
+        num_bytes = file.seek(0, 2)
+        file.seek(0)
     try:
         image = Image.open(file)
     except UnidentifiedImageError:
@@ -64,7 +68,6 @@ def _open(file: Path | BinaryIO) -> Image.Image:
         if data[:4] not in (b"II*\0", b"MM\0*"):
             raise OSError(f"is no picture that can be read: it holds {kind_of(data)}") from None
         image = Image.fromarray(_scientific(data))
-    num_bytes = file.stat().st_size if isinstance(file, Path) else file.seek(0, 2)
     pixels = image.width * image.height
     if pixels > min(LARGEST, max(_SURE, _PER_BYTE * num_bytes)):
         raise OSError(

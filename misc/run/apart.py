@@ -17,17 +17,17 @@ def require_apart(args: Args, passes: Mapping[str, Pass] | None = None) -> None:
 
     RESULT_DIR may lie in a folder that is read, where it is new or of an earlier run: it is left out of the search.
     """
-    read = dict(_paths(args, "reads"))
+    read = list(_paths(args, "reads"))
     for flag, path in _paths(args, "writes"):
         if path.suffix.lower() in SUFFIXES | ARRAYS and path.is_file():
             raise InputError(f"{flag} {path}: is a picture or map; give another name")
     result = args.result_dir.resolve() if "result_dir" in args.places and args.result_dir else None
-    for flag, source in read.items():
+    for flag, source in read:
         if result and (source == result or (source in result.parents and not _is_ours(result))):
             raise InputError(f"--result_dir {result}: lies in {flag} {source}, among other files; give a new folder")
     written = dict(_written(args, passes or {}, result))
     for name, folder in written.items():
-        for flag, source in read.items():
+        for flag, source in read:
             if _overlap(folder, source) and not (result and result in folder.parents and source in result.parents):
                 raise InputError(f"{name} {folder}: would be written over {flag} {source}; give a folder apart from it")
     folders = {**_of_others(args, result), **written}
@@ -50,9 +50,9 @@ def _paths(args: Args, what: str) -> Iterator[tuple[str, Path]]:
     """--flag -> path, whole, of the flags with this fact."""
     for name, place in args.places.items():
         value = getattr(args, name) if place.facts.get(what) else None
-        for i, path in enumerate(value if isinstance(value, tuple) else (value,)):
+        for path in value if isinstance(value, tuple) else (value,):
             if path is not None:
-                yield f"--{name}{' ' * i}", path.resolve()
+                yield f"--{name}", path.resolve()
 
 
 def _written(args: Args, passes: Mapping[str, Pass], result: Path | None) -> Iterator[tuple[str, Path]]:
