@@ -39,7 +39,9 @@ PASSES = {
 
 @stage("data (data/segmentation.py has the layouts)", of="*")
 class Voc12:
-    voc12_root: Path = flag(Path("VOCdevkit/VOC2012"), "as `python -m data.prepare voc12` leaves it", often=True)
+    voc12_root: Path = flag(
+        Path("VOCdevkit/VOC2012"), "as `python -m data.prepare voc12` leaves it", often=True, reads=True
+    )
 
 
 @stage("images, of all passes", of="*")
@@ -51,8 +53,8 @@ class Images:
         often=True,
         choices=("default", "published", "small"),
     )
-    data_dir: Path | None = flag(None, "images and classes of your own instead", often=True)
-    extra_data_dir: Path | None = flag(None, "more images to train with: any set with some of the classes")
+    data_dir: Path | None = flag(None, "images and classes of your own instead", often=True, reads=True)
+    extra_data_dir: Path | None = flag(None, "more images to train with: any set with some of the classes", reads=True)
     train_split: str | None = flag(None, "the part to train on; none: train_aug where there is one, else train")
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
@@ -117,7 +119,7 @@ class Crf:
 class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
     cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
-    seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg")
+    seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg", reads=True)
     seg_splits: tuple[str, ...] = flag(("val",), "the parts to segment")
 
 

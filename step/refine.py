@@ -12,6 +12,7 @@ from PIL import Image
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_gray, read_image
+from misc.files.listing import list_pictures, matched
 from misc.files.store import write_png
 from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
 from misc.run.each import Batches, Item, Write, each
@@ -83,8 +84,9 @@ def refine_folder(
             labels = refiner.finish([one.image for one in group], [one.part for one in group], device)
         return [to_write(label, one.size) for label, one in zip(labels, group, strict=True)]
 
+    maps = matched(images, list_pictures(cam_dir, "the maps").files if cam_dir.is_dir() else {})
     items = [
-        Item(file, (out_dir / f"{stem}.png",), (file, cam_dir / f"{stem}.png"), "make_cam")
+        Item(file, (out_dir / f"{stem}.png",), (file, maps.get(stem, cam_dir / f"{stem}.png")), "make_cam")
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]

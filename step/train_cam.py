@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import net
-from data.labelled import LabelledImages, describe, open_labelled
+from data.labelled import LabelledImages, describe, open_labelled, require_learnable
 from misc.errors import InputError
 from misc.files.boxes import ImageBoxes, read_boxes
-from misc.files.images import find_images, read_image, read_mask, read_named
+from misc.files.images import read_image, read_mask, read_named
+from misc.files.listing import find_masks, matched
 from misc.files.store import read_json, write_json
 from misc.report.overview import cam_overlay
 from misc.run.device import facts_of
@@ -78,6 +79,7 @@ def open_data(args: Args) -> tuple[LabelledImages, LabelledImages | None]:
     if args.cls_dataset_dir is None:
         raise InputError("--train_cam_pass needs --cls_dataset_dir, such as a folder with a folder of images per class")
     data = open_labelled(args.cls_dataset_dir, args.cls_layout, flag="--cls_dataset_dir")
+    require_learnable(data, "--cls_dataset_dir")
     if args.cls_val_dir is None:
         return data, None
     return data, open_labelled(args.cls_val_dir, args.cls_layout, class_names=data.class_names, flag="--cls_val_dir")
@@ -142,18 +144,18 @@ class MapScores:
     _boxes: BoxAccuracy = field(default_factory=BoxAccuracy)
     _f: SaliencyMetrics = field(default_factory=SaliencyMetrics)
 
-    def step(self, stem: str, cam: np.ndarray, size: tuple[int, int]) -> None:
-        """Add the image of this stem and size (H, W), if it has boxes or a mask: maps (P,h,w) in [0,1] of its classes.
+    def step(self, name: str, cam: np.ndarray, size: tuple[int, int]) -> None:
+        """Add the image of this name and size (H, W), if it has boxes or a mask: maps (P,h,w) in [0,1] of its classes.
 
         Raises OSError for a mask that cannot be read or is of another size.
         """
         if not len(cam):
             return
         cam = cv2.resize(cam.max(axis=0), size[::-1], interpolation=cv2.INTER_LINEAR)
-        if self.boxes and stem in self.boxes:
-            self._boxes.step(cam, self.boxes[stem].at(size))
-        if self.masks and stem in self.masks:
-            mask = read_mask(file := self.masks[stem])
+        if self.boxes and name in self.boxes:
+            self._boxes.step(cam, self.boxes[name].at(size))
+        if self.masks and name in self.masks:
+            mask = read_mask(file := self.masks[name])
             if mask.shape != size:
                 raise OSError(f"{file} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}")
             self._f.step((255 * cam).round().astype(np.uint8), mask)
@@ -168,8 +170,12 @@ class Validation:
 
     def __init__(self, data: LabelledImages, val: LabelledImages | None, side: int, args: Args):
         self.shown, self.val, self.side = val or data, val, side
-        self.boxes = read_boxes(args.cls_val_boxes) if args.cls_val_boxes else None
-        self.masks = find_images(args.cls_val_masks, "--cls_val_masks") if args.cls_val_masks else None
+        names = val.names if val else ()
+        self.boxes = matched(names, read_boxes(args.cls_val_boxes)) if args.cls_val_boxes else None
+        self.masks = find_masks(args.cls_val_masks, names, "--cls_val_masks") if args.cls_val_masks else None
+        for flag, found in (("--cls_val_boxes", self.boxes), ("--cls_val_masks", self.masks)):
+            if found == {}:
+                raise InputError(f"{flag}: none of it is of an image of --cls_val_dir; give those of its names")
         self.best, self.best_file = -1.0, args.result_dir / "ckpt" / "cam_best.pth"
         self.board = None
         if args.tensorboard and is_main():
@@ -198,11 +204,11 @@ class Validation:
             return {}
         fast = net.for_inference(network)
         classes, maps = ClassScores(self.val.single_label), MapScores(self.boxes, self.masks)
-        for file, label in zip(self.val.files, self.val.labels, strict=True):
+        for file, name, label in zip(self.val.files, self.val.names, self.val.labels, strict=True):
             image = read_image(file)
             logits, cam = validation_cam(fast, image, self.side)
             classes.step(logits, label)
-            maps.step(file.stem, cam[label.astype(bool)], image.shape[:2])
+            maps.step(name, cam[label.astype(bool)], image.shape[:2])
         return {**classes.get_results(), **maps.get_results()}
 
     def panels(self, network: Network) -> Iterator[tuple[str, np.ndarray]]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import net
-from data.labelled import LabelledImages, describe
+from data.labelled import LabelledImages, describe, require_learnable
 from misc.errors import InputError
 from misc.files.images import read_named
 from misc.run.device import facts_of
@@ -51,6 +51,7 @@ def run(args: Args, failures: Failures) -> None:
     recipe = args.seam
     losses = loss_weights(args)
     data = open_train(args).images
+    require_learnable(data, "--data_dir")
     if is_main():
         print(describe(data), flush=True)
     name, weights = start_of(args, "seam", require_network)

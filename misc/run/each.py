@@ -79,8 +79,8 @@ def each(
 
     settings: whatever the results depend on besides the files and the item's facts, of all outputs alike, or of an item
     the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
-    what batches take. OSErrors are the item's failure. key, facts: of the record (misc/run/records.py) that is written
-    before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
+    what batches take. What is raised is the item's failure. key, facts: of the record (misc/run/records.py) that is
+    written before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
     """
     items = items[part[0] :: part[1]]
     todo = [item for item in items if item.source not in failures]

@@ -327,7 +327,7 @@ def _filled(stage: typing.Any, values: Mapping[str, object]) -> typing.Any:
 
 @stage("run")
 class Run:
-    result_dir: Path | None = flag(None, "everything is written below this folder", often=True)
+    result_dir: Path | None = flag(None, "everything is written below this folder", often=True, writes=True)
     num_workers: int = flag(0, "threads that refine and score; 0: one per core", at_least=0)
     overwrite: bool = flag(False, "make every file anew, also those that are up to date", often=True)
     quiet: bool = flag(False, "no progress bars")
@@ -361,7 +361,9 @@ class Course:
 
 @stage("eval, overview, report, export: what came out")
 class Results:
-    mask_dir: Path | None = flag(None, "masks with the names of the images; none: those of the data set", often=True)
+    mask_dir: Path | None = flag(
+        None, "masks with the names of the images; none: those of the data set", often=True, reads=True
+    )
     overview_rows: int = flag(12, "images in the overview", at_least=1)
     export: str | None = flag(
         None, "labels for other tools as well, to RESULT_DIR/export", often=True, choices=EXPORT_FORMATS

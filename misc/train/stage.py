@@ -15,7 +15,7 @@ from misc.files.store import read_json
 from misc.run.device import memory_format, out_of_memory, pick_device, training_type
 from misc.run.distributed import is_main, together
 from misc.run.flags import Args
-from misc.run.records import record_path, write_record
+from misc.run.records import plain, record_path, write_record
 from misc.train.loop import Length, Optimization, Run, Task, Where, fit
 
 
@@ -43,7 +43,10 @@ def train(
     how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args.seed)
     states, csv = folder / "ckpt" / f"train_{name}", folder / (stage.csv or f"train_{name}.csv")
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    where = Where(states, csv, {**settings, **stage.identity}, args.resume, args.state_steps)
+    identity = {
+        k: plain(v, folder) if isinstance(v, Path) else v for k, v in stage.identity.items()
+    }  # may move with it
+    where = Where(states, csv, {**settings, **identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
     smaller = f"raise --accumulate, or lower --{name}_batch_size or --{name}_crop_size"
     with together(pick_device(args.device, args.deterministic)) as (processes, device), out_of_memory(smaller):

@@ -169,8 +169,8 @@ def test_what_cannot_be_written_beside_a_device_is_its_items_failure(tmp_path):
 def test_the_record_is_written_before_the_first_result_and_where_what_is_kept_is_of_other_settings(tmp_path):
     args = Table("", (Run(result_dir=tmp_path, num_workers=1),)).resolve({})
     record = tmp_path / "settings" / "what.json"
-    with pytest.raises(RuntimeError, match="the disk"):
-        run(tmp_path, args, key="what", facts={"network": "a"}, writing=RuntimeError("the disk"))
+    with pytest.raises(InputError, match="the disk"):
+        run(tmp_path, args, key="what", facts={"network": "a"}, writing=InputError("the disk"))
     assert read_json(record)["network"] == "a" and not list((tmp_path / "a").iterdir())
     run(tmp_path, args, key="what", facts={"network": "b"})
     assert read_json(record)["network"] == "b" and read_json(record)["folder"] == "a"
