@@ -13,7 +13,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Device, Pass, Results, Run, Shapes, Table, Training, flag, pass_flags, stage
+from misc.run.flags import (
+    Args,
+    Course,
+    Device,
+    Forwards,
+    Pass,
+    Results,
+    Run,
+    Shapes,
+    Table,
+    Training,
+    flag,
+    pass_flags,
+    stage,
+)
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -109,7 +123,6 @@ class Cam:
         at_least=0,
         at_most=1,
     )
-    cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
     cam_out_dir: Path | None = flag(None, "where the maps go; none: RESULT_DIR/cam", writes=True)
 
 
@@ -136,7 +149,7 @@ class Label:
 
 STAGES = (
     pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), Cls(), TrainCam(), Training(), Course(), Results(),
-    Run(result_dir=ROOT / "result"), Device(), Shapes(),
+    Run(result_dir=ROOT / "result"), Device(), Shapes(), Forwards(),
 )  # fmt: skip
 
 RECIPES = {

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Device, Pass, Run, Shapes, Table, Training, flag, pass_flags, stage
+from misc.run.flags import Args, Course, Device, Forwards, Pass, Run, Shapes, Table, Training, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -106,7 +106,6 @@ class Seam:
 class Cam:
     cam_weights: Path | None = flag(None, "a checkpoint, also of SEAM, HFPL or IRN; none: train_seam's", often=True)
     cam_scales: tuple[float, ...] = flag((0.5, 1.0, 1.5, 2.0), "image scales; each also has its mirror image", above=0)
-    cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
 
 
 @stage("make_crf: class activation maps -> RESULT_DIR/crf_la and crf_ha/<name>.npz", of=("make_crf",))
@@ -193,7 +192,7 @@ class Segmenter:
 
 STAGES = (
     Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Aff(), MakeSemSeg(), SemSeg(), Seg(),
-    Segmenter(), Parts(), Run(), Device(), Shapes(),
+    Segmenter(), Parts(), Run(), Device(), Shapes(), Forwards(),
 )  # fmt: skip
 
 # as the authors ran it, where that is neither right nor best

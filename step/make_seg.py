@@ -33,8 +33,8 @@ from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
-from pgt.cam import network_size
 from pgt.crf import CRFParams, dense_crf
+from pgt.sizes import network_size
 from step.sets import list_images, open_split
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win

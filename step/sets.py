@@ -19,7 +19,7 @@ from misc.files.store import write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
-from pgt.cam import network_size
+from pgt.sizes import network_size
 
 
 def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:

@@ -45,6 +45,7 @@ from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin
 from pgt.metrics.classification import ClassScores
 from pgt.metrics.localization import BoxAccuracy
 from pgt.metrics.saliency import SaliencyMetrics
+from pgt.sizes import network_size
 
 if TYPE_CHECKING:
     from run_sample import TrainCam
@@ -244,7 +245,8 @@ def validation_cam(network: Network, image: np.ndarray, side: int) -> tuple[np.n
     """image (H,W,3) uint8 -> logits (K,), and the maps of the image and its mirror (K,h,w) in [0,1], at the scale at
     which the short side is that of the training."""
     scale = side / min(image.shape[:2])
-    image = augment.resize(image, tuple(round(n * scale) for n in image.shape[:2]))
+    size = tuple(round(n * scale) for n in image.shape[:2])
+    image = augment.resize(image, network_size(size, 1.0, facts_of(network.device).side_step, least=1))
     img = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(network.device)
     logits, cam = network.cam(torch.cat([img, img.flip(-1)]))
     cam = (cam[0] + cam[1].flip(-1)).float().relu()

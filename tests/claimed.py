@@ -6,6 +6,7 @@ autograd would ask for a driver.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,13 +69,26 @@ def _held(value: Any) -> Any:
     return value.held if isinstance(value, Claimed) else value
 
 
+_plain_submit = ThreadPoolExecutor.submit
+
+
+def _submit(pool: ThreadPoolExecutor, fn: Any, *args: Any, **kwargs: Any) -> Any:
+    def claiming() -> Any:
+        torch._C._set_only_lift_cpu_tensors(True)  # of this thread
+        with _Mode():
+            return fn(*args, **kwargs)
+
+    return _plain_submit(pool, claiming)
+
+
 @contextmanager
 def claiming_cuda() -> Iterator[torch.device]:
-    """Within, in this thread, what asks for CUDA gets tensors that claim to be there."""
+    """Within, what asks for CUDA gets tensors that claim to be there, in this thread and those that pools start."""
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     precision = torch.get_float32_matmul_precision()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     start, torch.cuda._lazy_init = torch.cuda._lazy_init, lambda: None
+    submit, ThreadPoolExecutor.submit = ThreadPoolExecutor.submit, _submit  # threads claim as well
     torch._C._ensureCUDADeviceGuardSet()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) is made on the CPU, and brought there
     try:
@@ -82,6 +96,6 @@ def claiming_cuda() -> Iterator[torch.device]:
             yield CUDA
     finally:
         torch._C._set_only_lift_cpu_tensors(False)
-        torch.cuda._lazy_init = start
+        torch.cuda._lazy_init, ThreadPoolExecutor.submit = start, submit
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
         torch.set_float32_matmul_precision(precision)

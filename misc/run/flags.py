@@ -339,11 +339,16 @@ class Device:
     deterministic: bool = flag(False, "the same bytes from run to run on CUDA too, at a cost; a CPU's always are")
 
 
-@stage("shapes that networks see at inference", of=("make_cam", "make_sem_seg", "make_seg"))
+@stage("shapes that networks see at inference", of=("make_cam", "make_sem_seg", "make_seg"), lends=False)
 class Shapes:
     side_step: int | None = flag(
         None, "sides go by steps of so many pixels, and one; 0: exact sizes; none: 64 on CUDA, 0 elsewhere", at_least=0
     )
+
+
+@stage("forwards of make_cam", of=("make_cam",), lends=False)
+class Forwards:
+    cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
 
 
 @stage("training, of every network", of=("train_cam", "train_seam", "train_aff", "train_seg"), lends=False)

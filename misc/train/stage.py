@@ -12,7 +12,7 @@ from torch import nn
 from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.store import read_json
-from misc.run.device import memory_format, out_of_memory, pick_device, training_type
+from misc.run.device import fixed_shapes, memory_format, out_of_memory, pick_device, training_type
 from misc.run.distributed import is_main, together
 from misc.run.flags import Args
 from misc.run.records import plain, record_path, write_record
@@ -55,7 +55,8 @@ def train(
         trained = task(network.to(device, memory_format=memory_format(network, device)))
         mixed = training_type(device, getattr(network, "wide", False))
         run = Run(device, processes, args.num_workers, args.quiet, mixed, stage.on_epoch)
-        scores = fit(trained, how, length, where, run)
+        with fixed_shapes(device, args.deterministic):
+            scores = fit(trained, how, length, where, run)
     if is_main():
         file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"
         stage.save(file, trained.net)

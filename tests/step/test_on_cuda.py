@@ -189,7 +189,7 @@ def test_starts_of_short_trainings(toy, gpu):
 def segment_with(device, toy, result, *flags):
     """All passes of run_voc.py that make files, by the command."""
     only = [f"--{name}={name.removesuffix('_pass').startswith('make')}" for name in run_voc.PASSES]
-    argv = ["--data_dir", toy / "data", "--result_dir", result, "--device", device, "--quiet", "--num_workers", "1"]
+    argv = ["--data_dir", toy / "data", "--result_dir", result, "--device", device, "--quiet"]
     argv += [
         "--cam_weights",
         toy / "seam.pth",
