@@ -49,7 +49,9 @@ class _Mode(TorchDispatchMode):
 def _run(func: Any, args: Sequence, kwargs: Mapping) -> Any:
     kind = func.overloadpacket.__name__
     asked = kwargs.get("device")
-    tensors = [t for t in tree_leaves((args[:1] if kind in _INDEXED else args, kwargs)) if isinstance(t, Tensor)]
+    tensors = [
+        t for t in tree_leaves((args[:1] + args[2:] if kind in _INDEXED else args, kwargs)) if isinstance(t, Tensor)
+    ]
     claimed = [isinstance(t, Claimed) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     here = [isinstance(t, Claimed) for t in tensors if t.dim() or isinstance(t, Claimed)]  # a CPU's number is taken
     mixed = len({*here}) > 1 or (kind in _INDEXED and any(claimed) and not all(here))

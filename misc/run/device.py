@@ -26,8 +26,8 @@ class DeviceFacts:
 
     own_depthwise: PyTorch has kernels of its own for depthwise convolutions in contiguous tensors, which need no plan
     per shape; in channels_last cuDNN's are taken, whose plans took seconds per new shape (an H100, bfloat16).
-    side_step: at inference the sides of pictures go by such steps (pgt.sizes.network_size), because there a network pays
-    for every new shape; 0: exact sizes. refines: PAMR, the CRFs of labels and CRF maps, and the random walk run on
+    side_step: at inference the sides of pictures go by such steps (pgt.sizes.network_size), as there a network pays for
+    every new shape; 0: exact sizes. refines: PAMR, the CRFs of labels and CRF maps, and the random walk run on
     it; elsewhere on the CPU's cores.
     mixed(device, wide): the type in which a network trains, None for float32 (training_type). spares_readers: it
     changes the colours of train_seam's and train_seg's batches itself, and is given large JPEGs decoded at part of

@@ -61,6 +61,12 @@ def batch(size):
     return image, label.to(torch.uint8) if size else label.float()
 
 
+def colors_of(image):
+    """What the reading threads give a device that changes colours."""
+    steps = [color_jitter_steps(one.permute(1, 2, 0).numpy(), 0.3, 0.1, np.random.default_rng(0)) for one in image]
+    return torch.from_numpy(np.stack(steps)), torch.ones(len(image), SIDE, SIDE, dtype=torch.uint8)
+
+
 def network_of(name, head):
     torch.manual_seed(0)
     return net.build_from(NetFacts(name, 0 if head == "affinity" else K, head=head))
@@ -81,7 +87,9 @@ def test_forward_and_loss_of_every_training(kind, name, gpu):
         assert all(part.device == device for part in parts.values())
         assert {k: v.item() for k, v in parts.items()} == pytest.approx(expected, rel=1e-3, abs=1e-5)
         task.net.train()
-        assert task.loss(image.to(device), label.to(device))["loss"].isfinite()
+        colors = colors_of(image) if getattr(task, "spares", False) else ()
+        assert task.loss(*(one.to(device) for one in (image, label, *colors)))["loss"].isfinite()
+        assert bool(colors) == (kind in ("plain", "seam", "hfpl", "seg largefov", "seg generalized"))
 
 
 @pytest.mark.parametrize("planted", ["label", "weight", "made"])
