@@ -1,6 +1,7 @@
 """Pictures on disk, each by what it is: a photograph as (H,W,3) uint8 RGB, a map or mask as one channel."""
 
 import io
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from misc.files.listing import HEIF, SUFFIXES, Listing, list_pictures, require_s
 
 Image.MAX_IMAGE_PIXELS = None  # _require_plausible has the bounds
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags that are of no use here
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a line per tag of a damaged file
 LARGEST = 1 << 28  # pixels: what a computer of 8 GB can label
 _SURE = 1 << 26  # pixels that a file may have whatever its size: a blank picture takes next to no bytes
 _PER_BYTE = 2000  # pixels that a byte of a larger one may stand for
@@ -74,6 +76,8 @@ def _open(file: Path | BinaryIO) -> Image.Image:
 
 
 def _require_plausible(size: tuple[int, ...], num_bytes: int) -> None:
+    if not math.prod(size):
+        raise OSError("has no pixels")
     if math.prod(size) > min(LARGEST, max(_SURE, _PER_BYTE * num_bytes)):
         raise OSError(f"declares {' x '.join(map(str, size))} pixels in {num_bytes} bytes: more than can be; scale it")
 
