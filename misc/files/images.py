@@ -20,7 +20,8 @@ from misc.files.listing import HEIF, SUFFIXES, Listing, list_pictures, require_s
 
 Image.MAX_IMAGE_PIXELS = None  # _require_plausible has the bounds
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags that are of no use here
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a line per tag of a damaged file
+for _reader in ("PIL", "tifffile"):  # a line per tag of a damaged file
+    logging.getLogger(_reader).setLevel(logging.CRITICAL)
 LARGEST = 1 << 28  # pixels: what a computer of 8 GB can label
 _SURE = 1 << 26  # pixels that a file may have whatever its size: a blank picture takes next to no bytes
 _PER_BYTE = 2000  # pixels that a byte of a larger one may stand for
