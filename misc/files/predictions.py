@@ -52,10 +52,10 @@ class Cams:
 
 
 def find_predictions(folder: Path, names: Iterable[str], flag: str = "") -> dict[str, Path]:
-    """name -> its file below folder, a picture or array of any suffix; those that have none are left out. Raises
-    InputError where one has two."""
-    found = list_pictures(folder, flag, SUFFIXES | ARRAYS) if folder.is_dir() else Listing()
-    own = matched(names, found.files)
+    """name -> its file below folder, a picture or array of any suffix, or in folder itself, see matched; those that
+    have none are left out. Raises InputError where one has two."""
+    found, names = list_pictures(folder, flag, SUFFIXES | ARRAYS) if folder.is_dir() else Listing(), set(names)
+    own = matched(names, {name: path for name, path in found.files.items() if name in names or "/" not in name})
     wanted = set(own.values())
     require_single(Listing(own, {name: twins for name, twins in found.twins.items() if twins[0] in wanted}), flag)
     return own
