@@ -6,7 +6,6 @@ A reader looks at names and lists alone, never into a picture; data/labelled.py 
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import os
@@ -147,11 +146,8 @@ def _labels_of(cell: str, request: Request, where: str) -> list[str]:
     known = request.class_names or ()
     if cell in known:
         return [cell]
-    try:
-        listed = ast.literal_eval(cell) if cell[:1] in ("[", "(", "{") else None
-    except (ValueError, SyntaxError):
-        listed = cell[1:-1].split(",")
-    labels = [str(label).strip() for label in (re.split("[;|]", cell) if listed is None else listed)]
+    listed = cell[:1] + cell[-1:] in ("[]", "()", "{}")
+    labels = [label.strip(" '\"") for label in (cell[1:-1].split(",") if listed else re.split("[;|]", cell))]
     for label in labels:
         if label not in known and ("," in label or label.lower() in _NO_LABEL):
             raise InputError(

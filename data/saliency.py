@@ -1,6 +1,6 @@
 """Images to label for saliency: a DUTS root, the sample that comes with this repository, or any folder of pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,17 @@ class ImageFolder:
     told: str = ""
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """found: the pictures of folder; words: what it is; masks: where they lie beside the pictures."""
+
+    found: Listing
+    folder: Path
+    words: str
+    mask_dir: Path | None = None
+    masks: dict[str, Path] | None = None
+
+
 def open_folder(
     root: Path, limit: int | None = None, mask_dir: Path | None = None, flag: str = "--sal_dataset_dir"
 ) -> ImageFolder:
@@ -32,59 +43,53 @@ def open_folder(
     the data set keeps. Raises InputError as misc.files.images.find_images does."""
     if root.resolve() == SAMPLE:
         write_sample(root)
-    if root.is_file():
-        found, image_dir, own, layout = Listing({root.stem: root}), root, None, "one picture"
-    else:
-        found, image_dir, own, layout = _open_root(root, flag)
-    masks = {} if own is None else own if isinstance(own, dict) else find_masks(own, found.files, flag)
-    own_dir = image_dir if isinstance(own, dict) else own
-    if mask_dir:
-        masks, own_dir = find_masks(mask_dir, found.files, "--mask_dir"), mask_dir
-    images = dict(list(found.files.items())[:limit])
-    masks = {name: path for name, path in masks.items() if name in images}
-    of = f", masks of {len(masks)}" if own_dir else ""
-    first = f" (of {len(found.files)})" if len(images) < len(found.files) else ""
-    told = f"images: {len(images)}{first} in {image_dir}, {layout}{of}{found.told()}"
-    return ImageFolder(images, own_dir, masks, told)
+    layout = _Layout(Listing({root.stem: root}), root, "one picture") if root.is_file() else _layout_of(root, flag)
+    own = layout.masks if mask_dir is None else None
+    files, mask_dir = layout.found.files, mask_dir or layout.mask_dir
+    if own is None:
+        own = find_masks(mask_dir, files, "--mask_dir") if mask_dir else {}
+    images = dict(list(files.items())[:limit])
+    masks = {name: path for name, path in own.items() if name in images}
+    first = f" (of {len(files)})" if len(images) < len(files) else ""
+    of = f", masks of {len(masks)}" if mask_dir else ""
+    told = f"images: {len(images)}{first} in {layout.folder}, {layout.words}{of}{layout.found.told()}"
+    return ImageFolder(images, mask_dir, masks, told)
 
 
-def _open_root(root: Path, flag: str) -> tuple[Listing, Path, Path | dict[str, Path] | None, str]:
-    """-> pictures, their folder, their masks or the folder of these, and the layout in words."""
+def _layout_of(root: Path, flag: str) -> _Layout:
     whole = list_pictures(root, flag)
     require_some(Listing(whole.files, {}, whole.passed), root, flag)
     for image_name, mask_name in _LAYOUTS:
-        inside = {name for name in whole.files if name.startswith(f"{image_name}/")}
-        others = {name for name in whole.files if not name.startswith((f"{image_name}/", f"{mask_name}/"))}
-        own = root / mask_name
-        if inside and (not others or own.is_dir() or image_name != "images"):
-            whole.passed[f"outside {image_name}/"] += len(others)
-            below = len(image_name) + 1
-            twins = {name[below:]: paths for name, paths in whole.twins.items() if name in inside}
-            files = {name[below:]: path for name, path in whole.files.items() if name in inside}
-            found = Listing(files, twins, +whole.passed)
+        others = sum(not name.startswith((f"{image_name}/", f"{mask_name}/")) for name in whole.files)
+        found, own = _below(whole, image_name), root / mask_name
+        if found.files and (not others or own.is_dir() or image_name != "images"):
+            found.passed[f"outside {image_name}/"] += others
+            found.passed = +found.passed  # without those of which there are none
             require_single(found, flag)
-            return found, root / image_name, own if own.is_dir() else None, f"layout {image_name}/, {mask_name}/"
-    if len(whole.twins) == len(whole.files) and (masks := _masks_beside(list(whole.twins.values()))):
-        pairs = zip(whole.twins, masks, strict=True)
-        files = {name: next(p for p in whole.twins[name] if p != mask) for name, mask in pairs}
-        return (
-            Listing(files, {}, whole.passed),
-            root,
-            dict(zip(files, masks, strict=True)),
-            "image and mask side by side",
-        )
+            words = f"layout {image_name}/, {mask_name}/"
+            return _Layout(found, root / image_name, words, own if own.is_dir() else None)
+    if len(whole.twins) == len(whole.files) and (masks := _masks_beside(whole.twins)):
+        images = {name: next(p for p in paths if p != masks[name]) for name, paths in whole.twins.items()}
+        return _Layout(Listing(images, {}, whole.passed), root, "image and mask side by side", root, masks)
     require_single(whole, flag)
-    return whole, root, None, "a folder of pictures"
+    return _Layout(whole, root, "a folder of pictures")
 
 
-def _masks_beside(twins: Sequence[Sequence[Path]]) -> list[Path] | None:
+def _below(whole: Listing, folder: str) -> Listing:
+    """What of it lies in a folder, by the names there."""
+    inside, cut = [name for name in whole.files if name.startswith(f"{folder}/")], len(folder) + 1
+    twins = {name[cut:]: paths for name, paths in whole.twins.items() if name.startswith(f"{folder}/")}
+    return Listing({name[cut:]: whole.files[name] for name in inside}, twins, whole.passed.copy())
+
+
+def _masks_beside(twins: Mapping[str, Sequence[Path]]) -> dict[str, Path] | None:
     """Of files x.jpg, x.png throughout, the PNGs, if they are masks; else None."""
-    masks = [[path for path in paths if path.suffix.lower() == ".png"] for paths in twins]
-    if any(len(paths) != 2 or len(found) != 1 for paths, found in zip(twins, masks, strict=True)):
+    masks = {name: [path for path in paths if path.suffix.lower() == ".png"] for name, paths in twins.items()}
+    if any(len(twins[name]) != 2 or len(found) != 1 for name, found in masks.items()):
         return None
     try:
-        for (mask,) in masks[:_TRIED]:
+        for (mask,) in list(masks.values())[:_TRIED]:
             read_mask(mask)
     except OSError:
         return None
-    return [mask for (mask,) in masks]
+    return {name: mask for name, (mask,) in masks.items()}

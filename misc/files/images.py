@@ -1,6 +1,8 @@
 """Pictures on disk, each by what it is: a photograph as (H,W,3) uint8 RGB, a map or mask as one channel."""
 
 import io
+import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from misc.files.listing import HEIF, SUFFIXES, Listing, list_pictures, require_s
 
 Image.MAX_IMAGE_PIXELS = None  # _require_plausible has the bounds
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of tags that are of no use here
+for _reader in ("PIL", "tifffile"):  # a line per tag of a damaged file
+    logging.getLogger(_reader).setLevel(logging.CRITICAL)
 LARGEST = 1 << 28  # pixels: what a computer of 8 GB can label
 _SURE = 1 << 26  # pixels that a file may have whatever its size: a blank picture takes next to no bytes
 _PER_BYTE = 2000  # pixels that a byte of a larger one may stand for
@@ -68,18 +72,22 @@ def _open(file: Path | BinaryIO) -> Image.Image:
         if data[:4] not in (b"II*\0", b"MM\0*"):
             raise OSError(f"is no picture that can be read: it holds {kind_of(data)}") from None
         image = Image.fromarray(_scientific(data))
-    pixels = image.width * image.height
-    if pixels > min(LARGEST, max(_SURE, _PER_BYTE * num_bytes)):
-        raise OSError(
-            f"declares {image.width} x {image.height} pixels in {num_bytes} bytes: more than can be; scale it"
-        )
+    _require_plausible(image.size, num_bytes)
     return image
+
+
+def _require_plausible(size: tuple[int, ...], num_bytes: int) -> None:
+    if not math.prod(size):
+        raise OSError("has no pixels")
+    if math.prod(size) > min(LARGEST, max(_SURE, _PER_BYTE * num_bytes)):
+        raise OSError(f"declares {' x '.join(map(str, size))} pixels in {num_bytes} bytes: more than can be; scale it")
 
 
 def _scientific(data: bytes) -> np.ndarray:
     """The first page of a TIFF that Pillow does not know -> (H,W) uint16 or float32, or (H,W,3) uint8."""
     import imageio.v3 as imageio  # scikit-image installs it
 
+    _require_plausible(imageio.improps(io.BytesIO(data), plugin="tifffile", index=0).shape, len(data))
     page = np.asarray(imageio.imread(io.BytesIO(data), plugin="tifffile", index=0))
     if page.ndim == 3 and page.shape[0] in (3, 4) and page.shape[2] > 4:  # channel by channel
         page = np.moveaxis(page, 0, 2)
@@ -165,7 +173,7 @@ def image_size(path: Path) -> tuple[int, int]:
         if key not in _SIZES:
             with opened(path) as image:
                 tags = getattr(image, "tag_v2", {})  # Pillow's size of a TIFF is that of the turned one
-                size = (tags.get(256, image.width), tags.get(257, image.height))
+                size = max(1, int(tags.get(256, image.width))), max(1, int(tags.get(257, image.height)))
                 _SIZES[key] = size if orientation_of(image) >= 5 else size[::-1]
         return _SIZES[key]
     except OSError:

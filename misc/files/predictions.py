@@ -24,8 +24,8 @@ from misc.files.listing import ARRAYS, SUFFIXES, Listing, list_pictures, matched
 from misc.files.pickles import read_header, read_npy
 
 Size = tuple[int, int]
-_MOST = 1 << 27  # numbers in the maps of an image whose size is not known
-_CLASSES = 1024  # maps of one whose size is known
+_MOST = 1 << 30  # bytes of the maps of an image
+_PER_PIXEL = 1024  # of one whose size is known: 128 maps of 8 bytes
 # label of key 0. IRN's, SEAM's and HFPL's CAMs count the foreground classes from 0; HFPL's CRF maps hold the background
 FIRST_LABEL = {"foreground": 1, "label": 0}
 
@@ -52,10 +52,10 @@ class Cams:
 
 
 def find_predictions(folder: Path, names: Iterable[str], flag: str = "") -> dict[str, Path]:
-    """name -> its file below folder, a picture or array of any suffix; those that have none are left out. Raises
-    InputError where one has two."""
-    found = list_pictures(folder, flag, SUFFIXES | ARRAYS) if folder.is_dir() else Listing()
-    own = matched(names, found.files)
+    """name -> its file below folder, a picture or array of any suffix, or in folder itself, see matched; those that
+    have none are left out. Raises InputError where one has two."""
+    found, names = list_pictures(folder, flag, SUFFIXES | ARRAYS) if folder.is_dir() else Listing(), set(names)
+    own = matched(names, {name: path for name, path in found.files.items() if name in names or "/" not in name})
     wanted = set(own.values())
     require_single(Listing(own, {name: twins for name, twins in found.twins.items() if twins[0] in wanted}), flag)
     return own
@@ -82,12 +82,14 @@ def read_prediction(file: Path | Held, keys: str = "foreground", size: Size | No
 
 
 def _read_npz(file: Held, size: Size | None) -> dict[str, np.ndarray]:
-    most = _CLASSES * math.prod(size) if size else _MOST
+    left = min(_MOST, _PER_PIXEL * math.prod(size) + (1 << 20)) if size else _MOST
     with zipfile.ZipFile(file) as held:
         for member in held.infolist():
             with held.open(member) as f:
                 shape, _, dtype = read_header(f)
-            if math.prod(shape) > most or math.prod(shape) * dtype.itemsize > member.file_size:
+            wanted = math.prod(shape) * dtype.itemsize
+            left -= wanted
+            if left < 0 or wanted > member.file_size:
                 raise ValueError(f"{member.filename} declares {shape} {dtype}, more than can be")
     file.seek(0)
     return dict(np.load(file, allow_pickle=False))

@@ -17,8 +17,8 @@ def require_apart(args: Args, passes: Mapping[str, Pass] | None = None) -> None:
 
     RESULT_DIR may lie in a folder that is read, where it is new or of an earlier run: it is left out of the search.
     """
-    read = list(_paths(args, "reads"))
-    for flag, path in _paths(args, "writes"):
+    read = list(paths_of(args, "reads"))
+    for flag, path in paths_of(args, "writes"):
         if path.suffix.lower() in SUFFIXES | ARRAYS and path.is_file():
             raise InputError(f"{flag} {path}: is a picture or map; give another name")
     result = args.result_dir.resolve() if "result_dir" in args.places and args.result_dir else None
@@ -46,7 +46,7 @@ def _is_ours(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and (holds_results(str(folder)) or not any(folder.iterdir())))
 
 
-def _paths(args: Args, what: str) -> Iterator[tuple[str, Path]]:
+def paths_of(args: Args, what: str) -> Iterator[tuple[str, Path]]:
     """--flag -> path, whole, of the flags with this fact."""
     for name, place in args.places.items():
         value = getattr(args, name) if place.facts.get(what) else None

@@ -9,8 +9,8 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files.predictions import find_predictions
-from misc.files.store import write_csv, write_json
-from misc.run.apart import require_apart
+from misc.files.store import remove_parts, write_csv, write_json
+from misc.run.apart import paths_of, require_apart
 from misc.run.failures import Told, tell_any_name
 from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
@@ -96,6 +96,8 @@ def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[...,
     def run(argv: Sequence[str] | None) -> None:
         args, _ = table.parse(argv)
         require_apart(args)
+        for _, path in paths_of(args, "writes"):
+            remove_parts(path)
         failures = Strict(args.allow_missing)
         try:
             work(args, failures)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from misc.errors import InputError
 from misc.files.store import remove_parts, require_writable, write_json
-from misc.run.apart import require_apart
+from misc.run.apart import paths_of, require_apart
 from misc.run.distributed import is_main
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args, Pass
@@ -27,7 +27,8 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file:
         args = parse()
         require_apart(args, passes)
         if is_main():
-            remove_parts(args.result_dir)
+            for _, path in paths_of(args, "writes"):
+                remove_parts(path)
             require_writable(args.result_dir)
             write_json(
                 args.result_dir / args_file,

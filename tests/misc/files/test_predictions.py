@@ -185,13 +185,11 @@ def test_label_map_of_cams_is_the_first_of_equals():
 def test_find_predictions(tmp_path):
     assert find_predictions(tmp_path / "none", ["a"]) == find_predictions(tmp_path, ["a"]) == {}
     (tmp_path / "sub").mkdir()
-    for name in ("a.PNG", "b.c.npz", "sub/d.jpg", "sub/e.png", "e.txt"):
+    for name in ("a.PNG", "b.c.npz", "sub/d.jpg", "sub/a.png", "e.png", "e.txt", "sub/f.png"):
         (tmp_path / name).touch()
-    found = find_predictions(tmp_path, ["a", "b.c", "sub/d", "x/e", "none"])  # x/e lies elsewhere, there is one e alone
-    assert found == {
-        name: tmp_path / file
-        for name, file in {"a": "a.PNG", "b.c": "b.c.npz", "sub/d": "sub/d.jpg", "x/e": "sub/e.png"}.items()
-    }
+    found = find_predictions(tmp_path, ["a", "b.c", "sub/d", "x/e", "f", "none"])  # flat files for x/e, not the reverse
+    files = {"a": "a.PNG", "b.c": "b.c.npz", "sub/d": "sub/d.jpg", "x/e": "e.png"}
+    assert found == {name: tmp_path / file for name, file in files.items()}
     (tmp_path / "a.npy").touch()
     assert set(find_predictions(tmp_path, ["b.c"])) == {"b.c"}
     with pytest.raises(InputError, match="have one name"):
