@@ -120,7 +120,7 @@ def read_image(file: Path | BinaryIO, side: int = 0) -> np.ndarray:
 def _rgb(image: Image.Image) -> np.ndarray:
     if _is_deep(image):
         return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
-    rows = max(1, _STRIP // image.width)
+    rows = max(1, (_SURE if image.mode == "RGB" else _STRIP) // image.width)
     if image.height <= rows:
         return _strip(image)
     out = np.empty((image.height, image.width, 3), np.uint8)
