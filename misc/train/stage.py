@@ -45,7 +45,8 @@ def train(
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
     where = Where(states, csv, {**settings, **stage.identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
-    smaller = f"raise --accumulate, or lower --{name}_batch_size or --{name}_crop_size"
+    prefix = name.partition("_")[0]
+    smaller = f"raise --accumulate, or lower --{prefix}_batch_size or --{prefix}_crop_size"
     with together(pick_device(args.device, args.deterministic)) as (processes, device), out_of_memory(smaller):
         torch.manual_seed(args.seed)
         network = build()
