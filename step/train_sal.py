@@ -55,6 +55,8 @@ _STRIDE = 4  # of the network's maps, and of the targets
 def run(args: Args, failures: Failures) -> None:
     recipe, rounds = args.train_sal, args.sal_rounds
     images = {stem: file for stem, file in open_images(args).images.items() if file not in failures}
+    if len(recipe.view_sides) < 2:
+        raise InputError(f"--sal_view_sides {recipe.view_sides[0]}: give two sides at least, they have to agree")
     folders = [kind.folder(args) for kind in LEARNED_FROM]
     for kind, folder in zip(LEARNED_FROM, folders, strict=True):
         maker = {"cam_pamr": "make_label", "cam_slic": "make_slic"}[kind.key]

@@ -57,7 +57,7 @@ def arguments(root, **others):
             "images_flag": "",
             "mask_dir": None,
         }
-        | dict.fromkeys(kind.folder_flag for kind in SALIENCY)
+        | dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
         | others
     )
 
