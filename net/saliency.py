@@ -23,7 +23,7 @@ class SalNet(Network):
         self.out = nn.Conv2d(_WIDTH, 1, 1)
 
     def forward(self, img: Tensor) -> Tensor:
-        """img (N,3,H,W) RGB in 0..255 -> logits (N,1,ceil(H/4),ceil(W/4))."""
+        """img (N,3,H,W) RGB in 0..255 -> logits (N,1,h,w), at stride 4."""
         low = self.backbone.quarter(self.normalised(img))
         *taps, x = (reduce(tap) for reduce, tap in zip(self.reduce, (low, *self.backbone.deeper(low)), strict=True))
         for tap, smooth in zip(reversed(taps), self.smooth, strict=True):
