@@ -12,7 +12,7 @@ from misc.errors import InputError
 from misc.files.download import sha256_of
 
 STUDENT = Path(__file__).with_suffix(".safetensors")
-SHA256 = "a2ac72e87fe2246c5da58d5a484dc0387bad258e133b2041de85f0a3419821d6"
+SHA256 = "a25515c816cf587ee982b7c390e1d730a8f7bdec0f27441c58290580155acaa6"
 
 
 def student_file() -> Path:
