@@ -1,10 +1,10 @@
-"""Class activation maps and pixel-wise pseudo labels for a folder of images, without masks (generatePGT).
+"""Class activation maps, both pseudo labels of them, and a network's label for a folder of images, without masks.
 
     python run_sample.py                                    the sample pictures that come with scikit-image
     python run_sample.py DUTS-TR                            your own folder, or one picture
     python run_sample.py --train_cam_pass --cls_dataset_dir my_photos    the network trained first, a folder per class
+    python run_sample.py photos --train_sal_pass            a saliency network that learns from both labels
     python run_sample.py --make_cam_pass False              the labels alone, from the maps that are there
-    python run_slic.py                                      afterwards: the superpixel-wise labels
 
 Every line of the classes below is a flag and its default: edit it, or give the flag.
 """
@@ -31,15 +31,20 @@ from misc.run.flags import (
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
+from run_slic import RECIPES as SLIC_RECIPES
+from run_slic import MakeSlic, Slic
 
 ROOT = Path(__file__).resolve().parent
 
 
-LABELS = {"cam": "", "cam_pamr": ""}
+LABELS = {"cam": "", "cam_pamr": "", "cam_slic": "", "sal": ""}
 PASSES = {
     "train_cam_pass": Pass(False, "step.train_cam", "train_cam", often=True),  # torchrun: on several devices
     "make_cam_pass": Pass(True, "step.make_cam", "cam", {"train_cam": "cam_weights_dir"}, often=True),
     "make_label_pass": Pass(True, "step.make_label", "cam_pamr", {"cam": ""}, often=True),
+    "make_slic_pass": Pass(True, "step.make_slic", "cam_slic", {"cam": ""}, often=True),
+    "train_sal_pass": Pass(False, "step.train_sal", "train_sal", {"cam_pamr": "", "cam_slic": ""}, often=True),
+    "make_sal_pass": Pass(True, "step.make_sal", "sal", often=True),
     "eval_pass": Pass(True, "step.eval", reads=LABELS),
     "overview_pass": Pass(True, "step.overview", reads=LABELS),
     "report_pass": Pass(True, "step.report", reads=LABELS),
@@ -47,7 +52,7 @@ PASSES = {
 }
 
 
-@stage("images", of=("make_cam", "make_label"))
+@stage("images", of=("make_cam", "make_label", "make_slic", "make_sal"))
 class Images:
     sal_dataset_dir: Path = flag(
         ROOT / "data" / "sample", "a DUTS root, any folder of pictures, or one picture", often=True, reads=True
@@ -147,12 +152,59 @@ class Label:
     )
 
 
+@stage("train_sal: images and both labels -> a saliency network", of=("train_sal",))
+class Learn:
+    sal_network: str | None = flag(None, "its backbone; none: that of --sal_init, else the one of make_cam's default")
+    sal_init: str | None = flag(
+        None, "start from this file; shipped: from the network that comes along; none: from ImageNet's", often=True
+    )
+    sal_rounds: int = flag(1, "the labels of a round teach a new network in the next", at_least=1)
+
+
+@stage("the recipe of train_sal", prefix="sal_", of=("train_sal",))
+class TrainSal:
+    crop_size: int = flag(224, "side of the squares that training images become, in pixels", at_least=32)
+    view_sides: tuple[int, ...] = flag((160, 192, 224), "two of these sides per batch have to agree", at_least=32)
+    batch_size: int = flag(8, "images per step, of all processes together", at_least=1)
+    num_epoches: float = flag(20.0, "passes over the images", above=0)
+    num_steps: int = flag(0, "steps; 0: sal_num_epoches decides", at_least=0)
+    optimizer: str = flag("adamw", "optimiser", choices=("sgd", "adamw"))
+    learning_rate: float = flag(1e-4, "of the backbone", above=0)
+    head_factor: float = flag(10.0, "the decoder's learning rate is this many times the backbone's", above=0)
+    momentum: float = flag(0.9, "SGD's momentum, AdamW's beta 1", at_least=0, at_most=1)
+    weight_decay: float = flag(0.01, "weight decay", at_least=0)
+    schedule: str = flag("cosine", "learning rate over the steps", choices=("poly", "cosine"))
+    warm_up: float = flag(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
+    clip: float = flag(1.0, "largest norm of the gradient; 0: any", at_least=0)
+    jitter: float = flag(0.3, "strength of the colour jitter", at_least=0, at_most=1)
+    sharpness: float = flag(4.0, "how much less an image counts whose loss is larger; 0: all alike", at_least=0)
+    refine_from: float = flag(0.35, "share of the steps after which labels move to predictions", at_least=0, at_most=1)
+    refine_keep: float = flag(0.6, "what a label keeps of itself when it moves; 1: all", at_least=0, at_most=1)
+
+
+@stage("make_sal: images -> a network's labels", of=("make_sal",))
+class MakeSal:
+    sal_weights: str | None = flag(
+        "auto",
+        "a file; auto: RESULT_DIR/ckpt/sal.pth where one was trained, else the one that comes along; none: no labels",
+        often=True,
+    )
+
+
+@stage("how a saliency network labels", prefix="sal_", of=("make_sal", "train_sal"))
+class Sal:
+    sides: tuple[int, ...] = flag((192, 224, 256), "squares that the network sees, each also in a mirror", at_least=32)
+    crf: CRFParams | None = flag(CRF_RECIPES["saliency"], "half of the label is what a dense CRF makes of the map")
+    binary: float | None = flag(None, "binary labels, foreground from this on; none: soft", at_least=0, at_most=1)
+
+
 STAGES = (
-    pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), Cls(), TrainCam(), Training(), Course(), Results(),
-    Run(result_dir=ROOT / "result"), Device(), Shapes(), Forwards(),
+    pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), MakeSlic(), Slic(), MakeSal(), Sal(),
+    Learn(), TrainSal(), Cls(), TrainCam(), Training(), Course(), Results(), Run(result_dir=ROOT / "result"), Device(),
+    Shapes(), Forwards(),
 )  # fmt: skip
 
-RECIPES = {
+RECIPES = SLIC_RECIPES | {
     "cam_recipe": {
         # generatePGT; its momentum is the weight decay's value by a mistake, which its learning rate was chosen with
         "published": {

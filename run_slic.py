@@ -35,12 +35,16 @@ class Images:
     max_side: int = flag(1024, "a longer side is scaled down to this; labels come out at full size", at_least=1)
 
 
-@stage("make_slic: class activation maps -> superpixel-wise pseudo labels", of=("make_slic",))
-class MakeSlic:
+@stage("make_slic: the maps and the labels", of=("make_slic",))
+class Folders:
     prob_root: Path | None = flag(
         None, "their maps, <stem>.png; none: those of the last run_sample.py", often=True, reads=True
     )
     output_root: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_slic", often=True, writes=True)
+
+
+@stage("make_slic: class activation maps -> superpixel-wise pseudo labels", of=("make_slic",))
+class MakeSlic:
     slic_recipe: str = flag(
         "default",
         "sets the flags below; published: run_slic's; mfnet_stage2: MFNet's second stage",
@@ -60,7 +64,9 @@ class Slic:
     crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
 
 
-STAGES = (pass_flags(PASSES), Images(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"), Device())
+STAGES = (
+    pass_flags(PASSES), Images(), Folders(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"), Device(),
+)  # fmt: skip
 
 RECIPES = {
     "slic_recipe": {

@@ -8,10 +8,14 @@ from net.cam_net import CAMNet
 from net.deeplab import HEADS, SegNet
 from net.fast.for_inference import for_inference as for_inference
 from net.network import NetFacts, Network
+from net.saliency import SalNet
 from net.seam import SEAMNet
 
 BACKBONES = {**resnet50.BACKBONES, **densenet169.BACKBONES, **efficientnet_lite.BACKBONES, **resnet38.BACKBONES}
-_KINDS = {"sigmoid": CAMNet, "softmax": CAMNet, "seam": SEAMNet, "affinity": AffinityNet} | dict.fromkeys(HEADS, SegNet)
+_KINDS = {
+    "sigmoid": CAMNet, "softmax": CAMNet, "seam": SEAMNet, "affinity": AffinityNet, "saliency": SalNet,
+    **dict.fromkeys(HEADS, SegNet),
+}  # fmt: skip
 
 
 def build(name: str, num_classes: int, **facts: Any) -> Network:

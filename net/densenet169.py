@@ -25,6 +25,7 @@ class DenseNet169(Backbone):
     def __init__(self, layout: str):
         super().__init__()
         self.stride = 8 if layout == "cam" else 16
+        self.quarter_dim, self._quarter = (128, "transition1") if layout == "cam" else (256, "denseblock1")
         features = densenet169(weights=None).features
         if layout == "cam":
             features.pool0 = features.transition3.pool = nn.Identity()
@@ -35,14 +36,26 @@ class DenseNet169(Backbone):
         self.features = features
         self.relu = nn.Identity() if layout == "cam" else nn.ReLU(inplace=True)
 
-    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def quarter(self, x: Tensor) -> Tensor:
+        """-> what transition1 (layout "cam") or denseblock1 gives."""
+        for layer in self._layers()[0]:
+            x = layer(x)
+        return x
+
+    def deeper(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> what transition2 (stride 8 in layout "cam"), denseblock3 and the last layer give."""
         kept = []
-        for name, layer in self.features.named_children():
+        for layer in self._layers()[1]:
             x = layer(x)
-            if name in ("transition2", "denseblock3"):
+            if layer in (self.features.transition2, self.features.denseblock3):
                 kept.append(x)
         return kept[0], kept[1], self.relu(x)
+
+    def _layers(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """Those at strides up to 4, and the rest."""
+        names, layers = zip(*self.features.named_children(), strict=True)
+        end = names.index(self._quarter) + 1
+        return [*layers[:end]], [*layers[end:]]
 
 
 def published(state: State) -> Named | None:

@@ -25,7 +25,7 @@ _STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-_TAP_STAGES = (2, 4)  # the last stages at strides 8 and 16
+_TAP_STAGES = (1, 2, 4)  # the last stages at strides 4, 8 and 16
 # (width, depth) multipliers by model
 MULTIPLIERS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 
@@ -107,15 +107,20 @@ class EfficientNetLite(Backbone):
             ends.append(len(blocks))
             dims.append(c_out)
         self._tap_ends = tuple(ends[i] for i in _TAP_STAGES)
-        self.tap_dims = (*(dims[i] for i in _TAP_STAGES), FEATURE_DIM)
+        self.quarter_dim, *tap_dims = (dims[i] for i in _TAP_STAGES)
+        self.tap_dims = (*tap_dims, FEATURE_DIM)
         self.cam_fixed = Fixed(("stem", *(f"blocks.{i}" for i in range(self._tap_ends[-1]))), norms=True)
         self.blocks = nn.Sequential(*blocks)
         self.head = _conv_bn(c_in, FEATURE_DIM)
 
-    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def quarter(self, x: Tensor) -> Tensor:
+        """-> what the second stage gives."""
+        return self.blocks[: self._tap_ends[0]](self.stem(x))
+
+    def deeper(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> what the third stage (stride 8), the fifth stage (16, or what stride says if less) and the head give."""
-        first, second = self._tap_ends
-        low = self.blocks[:first](self.stem(x))
+        start, first, second = self._tap_ends
+        low = self.blocks[start:first](x)
         middle = self.blocks[first:second](low)
         return low, middle, self.head(self.blocks[second:](middle))
 

@@ -22,10 +22,11 @@ class Backbone(nn.Module):
     """Maps normalised (N,3,H,W) to features (N,D,h,w), the last of taps(x).
 
     taps(x) -> features at about stride 8, deeper ones, and the last; tap_dims: their channels; stride: that of the
-    last; early_layers: the names of its layers at strides up to 2; cam_fixed: for the training of a CAM network; mean,
-    std: of RGB in [0, 1], which it is trained with; conv_norms: the names that a convolution and the batch norm right
-    after it have in the module that holds both; wide: whether a training's time is in large convolutions, which a type
-    of 16 bits speeds up (misc/run/device.py).
+    last. quarter(x) -> features at stride 4, of quarter_dim channels; deeper(quarter(x)) are the taps. early_layers:
+    the names of its layers at strides up to 2; cam_fixed: for the training of a CAM network; mean, std: of RGB in [0,
+    1], which it is trained with; conv_norms: the names that a convolution and the batch norm right after it have in the
+    module that holds both; wide: whether a training's time is in large convolutions, which a type of 16 bits speeds up
+    (misc/run/device.py).
     """
 
     wide = False
@@ -34,15 +35,18 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.taps(x)[-1]
 
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.deeper(self.quarter(x))
+
 
 @dataclass(frozen=True)
 class NetFacts:
     """What a checkpoint must say of a network besides its weights.
 
     layout: "cam", the published CAM network; "imagenet", features exactly as the ImageNet classifier saw them, only
-    denser, so that its fully connected layer is a CAM classifier without training. head: "sigmoid" (CAM network,
-    multi-label, no bias), "softmax" (CAM network, one label, with bias), "seam", "affinity" (num_classes 0), or a
-    segmentation head ("largefov", "deeplabv3"); "none" where a file holds a backbone alone. num_classes: without
+    denser, so that its fully connected layer is a CAM classifier without training. head: "sigmoid" (CAM network, multi-
+    label, no bias), "softmax" (CAM network, one label, with bias), "seam", "affinity" and "saliency" (num_classes 0),
+    or a segmentation head ("largefov", "deeplabv3"); "none" where a file holds a backbone alone. num_classes: without
     background. mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its backbone.
     """
 

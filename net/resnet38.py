@@ -54,6 +54,7 @@ class ResNet38(Backbone):
     """normalised (N,3,H,W) -> (N,4096,ceil(H/8),ceil(W/8))."""
 
     stride = 8
+    quarter_dim = 256
     tap_dims = (512, 1024, 4096)
     early_layers = ("conv1a", "b2", "b2_1", "b2_2")  # not trained by SEAM and AffinityNet
     cam_fixed = Fixed(early_layers, norms=True)
@@ -76,12 +77,19 @@ class ResNet38(Backbone):
         for i in range(1, repeats):
             self.add_module(f"b{stage}_{i}", ResBlock(widths[1], widths, (3, 3), (dilations[1],) * 2))
 
-    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> conv4 (N,512,h,w), the activated input of b5; conv5 (N,1024,h,w), that of b6; conv6 (N,4096,h,w)."""
-        x = self.conv1a(x)
+    def quarter(self, x: Tensor) -> Tensor:
+        """-> what b3_2 gives."""
+        return self._blocks(self.conv1a(x), "b2", "b3")
+
+    def _blocks(self, x: Tensor, *stages: str) -> Tensor:
         for name, block in self.named_children():
-            if name[:2] in ("b2", "b3", "b4"):
+            if name[:2] in stages:
                 x = block(x)
+        return x
+
+    def deeper(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> conv4 (N,512,h,w), the activated input of b5; conv5 (N,1024,h,w), that of b6; conv6 (N,4096,h,w)."""
+        x = self._blocks(x, "b4")
         x, conv4 = self.b5.with_activation(x)
         x, conv5 = self.b6.with_activation(self.b5_2(self.b5_1(x)))
         return conv4, conv5, F.relu(self.bn7(self.b7(x)), inplace=True)

@@ -15,6 +15,7 @@ class ResNet50(Backbone):
     """
 
     stride = 16
+    quarter_dim = 256
     tap_dims = (512, 1024, 2048)
     early_layers = ("conv1", "bn1")  # not trained by IRN
     cam_fixed = Fixed((*early_layers, "layer1", "layer2"), statistics=True)  # IRN stops the gradient after layer2
@@ -29,10 +30,13 @@ class ResNet50(Backbone):
         for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(net, name))
 
-    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def quarter(self, x: Tensor) -> Tensor:
+        """-> what layer1 gives."""
+        return self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+
+    def deeper(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> what layer2 (stride 8), layer3 (16) and layer4 (16) give."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        low = self.layer2(self.layer1(x))
+        low = self.layer2(x)
         middle = self.layer3(low)
         return low, middle, self.layer4(middle)
 

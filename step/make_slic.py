@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 def run(args: Args, failures: Failures) -> None:
     images = open_images(args).images
     out_dir = args.cam_slic_out_dir or args.result_dir / "cam_slic"
+    cam_dir = args.cam_out_dir or args.result_dir / "cam"
     settings = "make_slic", {**asdict(args.slic), "max_side": args.max_side}
     one, prepare, finish = (partial(part, params=args.slic) for part in (make_slic, superpixel_map, finish_on))
     refiner = Refiner(one, prepare, finish if args.slic.crf is not None else None)
-    refine_folder("make_slic", "cam_slic", images, args.cam_out_dir, out_dir, refiner, settings, args, failures)
+    refine_folder("make_slic", "cam_slic", images, cam_dir, out_dir, refiner, settings, args, failures)
 
 
 def make_slic(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:

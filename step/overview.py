@@ -1,6 +1,6 @@
 """A picture of what came out: image | CAM | labels | mask, a row each for the first images.
 
-Reads   the images of --sal_dataset_dir; RESULT_DIR/cam, cam_pamr, cam_slic and masks, whichever are there
+Reads   the images of --sal_dataset_dir; RESULT_DIR/<kind> of misc/report/kinds.py and masks, where they are
 Writes  RESULT_DIR/overview.png
 """
 

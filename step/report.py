@@ -90,7 +90,7 @@ def sources_of(image_dir: Path, images: Files, dirs: Mapping[Kind, Path]) -> Sou
 
 def make_report(args: Args, failures: Failures, title: str, sources: Sources, spec: DatasetSpec | None = None) -> None:
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
-    first two others that are no heat maps are the labels whose disagreement is told.
+    others that are no heat maps are the labels whose disagreement is told (assess).
 
     args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes. An image with a
     corrupt file is added to failures and left out.
@@ -230,20 +230,28 @@ def _read_cams(file: Held) -> Layer:
 
 
 def assess(layers: Mapping[Column, Layer], spec: DatasetSpec | None = None) -> dict:
-    """values and classes of a Record; labels of two sizes are not compared."""
+    """values and classes of a Record. The first two labels are compared with each other, further ones with both; labels
+    of two sizes are not."""
     there = {column.key: (column.style, layer.values) for column, layer in layers.items() if column.style != "photo"}
     truth = there.pop("mask", None)
     values = {
         f"{key}.share": float(_foreground(pred, spec).mean() if style == "classes" else pred.mean() / 255)
         for key, (style, pred) in there.items()
     }
-    labels = [(style, pred) for style, pred in there.values() if style != "heat"][:2]
-    if len(labels) == 2 and len({(style, pred.shape) for style, pred in labels}) == 1:
-        void = spec.ignore if labels[0][0] == "classes" else None
-        values["disagreement"] = disagreement(labels[0][1], labels[1][1], void)
+    labels = {key: one for key, one in there.items() if one[0] != "heat"}
+    for i, (key, one) in enumerate(labels.items()):
+        others = [other for other in [*labels.values()][: min(i, 2)] if _are_alike(one, other)]
+        if others:
+            void = spec.ignore if one[0] == "classes" else None
+            name = "disagreement" if i == 1 else f"{key}.disagreement"
+            values[name] = float(np.mean([disagreement(other[1], one[1], void) for other in others]))
     named = [pred for style, pred in (*there.values(), *([truth] if truth else [])) if style == "classes"]
     ids = np.unique(named[-1][_foreground(named[-1], spec)]).tolist() if named else []
     return {"values": {key: round(value, 4) for key, value in values.items()}, "classes": ids}
+
+
+def _are_alike(one: tuple[str, np.ndarray], other: tuple[str, np.ndarray]) -> bool:
+    return (one[0], one[1].shape) == (other[0], other[1].shape)
 
 
 def _foreground(ids: np.ndarray, spec: DatasetSpec) -> np.ndarray:

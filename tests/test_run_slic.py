@@ -12,6 +12,7 @@ import run_slic
 from misc.run.passes import run_passes
 
 FAST = ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "--device", "cpu", "--quiet"]
+FAST += ["--make_slic_pass", "False", "--make_sal_pass", "False"]
 
 
 def sample(*argv):

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Kind:
     """key: its name in metrics.json, and its folder below RESULT_DIR; folder_flag: the flag that may name another.
-    style: see misc.report.page.Column; heat: maps, which are no labels; suffix: of its files."""
+    style: see misc.report.page.Column; heat: maps, which are no labels; suffix: of its files; of_maps: whether it is
+    made of the CAMs."""
 
     key: str
     title: str
     style: str
     suffix: str = ".png"
     folder_flag: str | None = None
+    of_maps: bool = True
 
     def folder(self, args: Args) -> Path:
         return (self.folder_flag and getattr(args, self.folder_flag)) or args.result_dir / self.key
@@ -31,12 +33,14 @@ SALIENCY = (
     Kind("cam", "CAM", "heat", folder_flag="cam_out_dir"),
     Kind("cam_pamr", "pixel-wise label", "gray", folder_flag="cam_pamr_out_dir"),
     Kind("cam_slic", "superpixel-wise label", "gray", folder_flag="cam_slic_out_dir"),
+    Kind("sal", "network's label", "gray", of_maps=False),
 )
 SEGMENTATION = (
     Kind("cam", "CAM", "heat", ".npz"),
     Kind("sem_seg", "pseudo label", "classes"),
     Kind("seg", "segmentation", "classes"),
 )
+LEARNED_FROM = SALIENCY[1:3]  # by train_sal
 CAM, (SEG_CAM, SEM_SEG, SEG) = SALIENCY[0], SEGMENTATION
 
 
@@ -51,4 +55,5 @@ def is_outdated(kind: Kind, stems: Iterable[str], args: Args) -> bool:
     """Whether there is no saliency label of this kind for these images, or a map was made anew after its label."""
     pairs = [(CAM.folder(args) / f"{stem}.png", kind.folder(args) / f"{stem}.png") for stem in stems]
     pairs = [(cam, label) for cam, label in pairs if label.is_file()]
-    return not pairs or any(cam.is_file() and cam.stat().st_mtime_ns > label.stat().st_mtime_ns for cam, label in pairs)
+    made = pairs if kind.of_maps else ()
+    return not pairs or any(cam.is_file() and cam.stat().st_mtime_ns > label.stat().st_mtime_ns for cam, label in made)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,21 @@ def wait_for_all(processes: Processes) -> None:
         import torch.distributed as dist
 
         dist.barrier()
+
+
+def from_all(index: "Tensor", values: "Tensor", rows: int) -> "tuple[Tensor, Tensor]":
+    """index (N,), none negative, and values (N,...) of every process, N at most rows -> those of all processes, in the
+    order of their ranks."""
+    import torch
+    import torch.distributed as dist
+
+    if launched().count == 1:
+        return index, values
+    padded = index.new_full((rows,), -1), values.new_zeros(rows, *values.shape[1:])
+    found = []
+    for whole, part in zip(padded, (index, values), strict=True):
+        whole[: len(part)] = part
+        found.append([torch.empty_like(whole) for _ in range(launched().count)])
+        dist.all_gather(found[-1], whole)
+    everywhere, all_values = (torch.cat(parts) for parts in found)
+    return everywhere[everywhere >= 0], all_values[everywhere >= 0]

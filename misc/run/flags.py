@@ -351,7 +351,7 @@ class Forwards:
     cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
 
 
-@stage("training, of every network", of=("train_cam", "train_seam", "train_aff", "train_seg"), lends=False)
+@stage("training, of every network", of=("train_cam", "train_sal", "train_seam", "train_aff", "train_seg"), lends=False)
 class Training:
     seed: int = flag(0, "of all that is random; the same seed gives the same weights on one device", at_least=0)
     accumulate: int = flag(1, "forwards per step", at_least=1)

@@ -48,7 +48,8 @@ def train(
     }  # may move with it
     where = Where(states, csv, {**settings, **identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
-    smaller = f"raise --accumulate, or lower --{name}_batch_size or --{name}_crop_size"
+    prefix = name.partition("_")[0]
+    smaller = f"raise --accumulate, or lower --{prefix}_batch_size or --{prefix}_crop_size"
     with together(pick_device(args.device, args.deterministic)) as (processes, device), out_of_memory(smaller):
         torch.manual_seed(args.seed)
         network = build()

@@ -61,6 +61,8 @@ CRF_RECIPES = {
     "wsod_pixel": CRFParams(bilateral_sxy=60, bilateral_srgb=5, bilateral_compat=5, num_iter=1, feature_order="xybgr"),
     # unary_from_prob of (1 - p, p); published with create_pairwise_bilateral
     "wsod_superpixel": CRFParams(num_iter=5, feature_order="yxrgb"),
+    # unary_from_prob of a network's map, clipped to 0.05 .. 0.95
+    "saliency": CRFParams(bilateral_sxy=60, bilateral_srgb=8, bilateral_compat=6, num_iter=5),
     # unary_from_cam with alpha 1 (la) and 24 (ha; SEAM: 4)
     "wsss_cam": CRFParams(num_iter=10),
     # unary_from_labels with confidence 0.7

@@ -10,7 +10,6 @@ from PIL import Image
 
 import net
 import run_sample
-import run_slic
 import run_voc
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages
@@ -24,9 +23,9 @@ from pgt.affinity import RADIUS, pair_indices, random_walk
 from pgt.crf import CRF_RECIPES, dense_crf, dense_crf_torch
 from pgt.losses import SEAMWeights
 from pgt.pamr import refine_saliency, refine_saliency_torch
-from run_sample import TrainCam
+from run_sample import TrainCam, TrainSal
 from run_voc import Aff, Seam, Seg
-from step import train_aff, train_cam, train_seam, train_seg
+from step import train_aff, train_cam, train_sal, train_seam, train_seg
 
 K, SIDE = 3, 64
 SPEC = DatasetSpec("three", ("a", "b", "c"))
@@ -69,7 +68,7 @@ def colors_of(image):
 
 def network_of(name, head):
     torch.manual_seed(0)
-    return net.build_from(NetFacts(name, 0 if head == "affinity" else K, head=head))
+    return net.build_from(NetFacts(name, 0 if head in ("affinity", "saliency") else K, head=head))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "resnet38"])
@@ -90,6 +89,31 @@ def test_forward_and_loss_of_every_training(kind, name, gpu):
         colors = colors_of(image) if getattr(task, "spares", False) else ()
         assert task.loss(*(one.to(device) for one in (image, label, *colors)))["loss"].isfinite()
         assert bool(colors) == (kind in ("plain", "seam", "hfpl", "seg largefov", "seg generalized"))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "resnet38"])
+def test_learning_from_labels_that_move(name, photographs, gpu):
+    """train_sal: the loss of a batch and the targets after it, colours changed on the device."""
+    image, targets = batch(())[0], np.zeros((3, SIDE // 4, SIDE // 4), np.uint8)
+    targets[:, 4:12, 2:9] = 255
+    steps = color_jitter_steps(photographs.cat, 0.3, 0.0, np.random.default_rng(0))
+    colors = torch.from_numpy(np.stack([steps, steps])), torch.ones(2, SIDE, SIDE, dtype=torch.uint8)
+    given = image, torch.tensor([2, 0]), torch.tensor([True, False]), *colors
+
+    def learn(network, given):
+        held = train_sal.SelfTraining(network, targets.copy())
+        task = train_sal.SalTask(held, (), TrainSal(view_sides=(SIDE // 2, SIDE)), refine_from=0, rows=2)
+        held.eval()
+        torch.manual_seed(0)
+        return task.loss(*given), held.targets
+
+    expected, moved = learn(network_of(name, "saliency"), given)
+    with gpu() as device:
+        parts, got = learn(network_of(name, "saliency").to(device), [one.to(device) for one in given])
+        assert all(part.device == device for part in parts.values()) and got.device.type == "cpu"
+        values = {k: v.item() for k, v in expected.items()}
+        assert {k: v.item() for k, v in parts.items()} == pytest.approx(values, rel=1e-3, abs=1e-5)
+    assert (got.int() - moved.int()).abs().max() <= 1 and (moved.numpy() != targets).any((1, 2)).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("planted", ["label", "weight", "made"])
@@ -131,37 +155,41 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def label_with(device, pictures, result, *flags):
-    """Maps and both labels by the commands."""
-    only = [
-        f"--{name}=False" for name in run_sample.PASSES if name not in ("make_cam_pass", "make_label_pass", "export")
-    ]
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """A saliency network that has not been trained."""
+    file = tmp_path_factory.mktemp("student") / "sal.pth"
+    save_checkpoint(file, network_of("efficientnet_lite0", "saliency"))
+    return file
+
+
+def label_with(device, pictures, student, result, *flags):
+    """Maps and all labels by the command."""
+    makers = [name for name, one in run_sample.PASSES.items() if one.makes and one.on]
+    only = [f"--{name}=False" for name in run_sample.PASSES if name not in (*makers, "export")]
     argv = ["--sal_dataset_dir", pictures, "--result_dir", result, "--device", device, "--quiet", *only]
-    argv += ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "0.5", *flags]
+    argv += ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "0.5", "--sal_weights", student, *flags]
     assert run_passes(run_sample.PASSES, lambda: run_sample.parse([*map(str, argv)])) == 0
-    only = [f"--{name}=False" for name in run_slic.PASSES if name not in ("make_slic_pass", "export")]
-    argv = ["--result_dir", result, "--device", device, "--quiet", *only]
-    assert run_passes(run_slic.PASSES, lambda: run_slic.parse([*map(str, argv)])) == 0
-    return results(result, ("cam", "cam_pamr", "cam_slic"))
+    return results(result, ("cam", "cam_pamr", "cam_slic", "sal"))
 
 
 @pytest.mark.parametrize("recipe", [(), ("--label_recipe", "published", "--cam_class_power", "1")])
-def test_maps_and_labels_are_those_of_the_cpu(recipe, pictures, tmp_path, gpu):
-    expected = label_with("cpu", pictures, tmp_path / "cpu", *recipe)
+def test_maps_and_labels_are_those_of_the_cpu(recipe, pictures, student, tmp_path, gpu):
+    expected = label_with("cpu", pictures, student, tmp_path / "cpu", *recipe)
     with gpu() as device:
-        got = label_with(device, pictures, tmp_path / "gpu", "--side_step", "0", *recipe)
-    assert got.keys() == expected.keys() and len(got) == 18
+        got = label_with(device, pictures, student, tmp_path / "gpu", "--side_step", "0", *recipe)
+    assert got.keys() == expected.keys() and len(got) == 24
     for key, image in expected.items():
         difference = np.abs(image.astype(int) - got[key])
         assert difference.max() <= (3 if key[0] == "cam" else 255) and (difference > 1).mean() < 0.001, key
 
 
-def test_pictures_of_many_sizes_come_in_few_shapes(pictures, tmp_path, monkeypatch, gpu):
+def test_pictures_of_many_sizes_come_in_few_shapes(pictures, student, tmp_path, monkeypatch, gpu):
     met = set()
     features = net.CAMNet.features
     monkeypatch.setattr(net.CAMNet, "features", lambda n, img: met.add(tuple(img.shape)) or features(n, img))
     with gpu() as device:
-        got = label_with(device, pictures, tmp_path, "--cam_infer_batch_size", "2")
+        got = label_with(device, pictures, student, tmp_path, "--cam_infer_batch_size", "2")
     assert len({image.shape for image in got.values()}) == 3
     sides = {(129, 65), (65, 33)}  # at two scales; lying and standing; always two images and their mirrors
     assert met == {(4, 3, *shape) for pair in sides for shape in (pair, pair[::-1])}

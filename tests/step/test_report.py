@@ -24,7 +24,7 @@ from pgt.metrics.saliency import saliency_scores
 from pgt.metrics.segmentation import Confusion
 from step import eval as step_eval
 from step import report
-from step.report import Entry, disagreement, page_data
+from step.report import Entry, Layer, assess, disagreement, page_data
 
 VOC = get_dataset("voc12")
 NASTY = ["a b", "ü 日本", "100%25 #1", "q'uote&", "<img src=x onerror=alert(1)>", 'd"q?']
@@ -57,7 +57,7 @@ def arguments(root, **others):
             "images_flag": "",
             "mask_dir": None,
         }
-        | dict.fromkeys(kind.folder_flag for kind in SALIENCY)
+        | dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
         | others
     )
 
@@ -106,7 +106,7 @@ def values_of(folder):
 def test_images_have_the_scores_that_eval_found(built):
     found, data = values_of(built / "result"), page_of(built / "result")
     assert sorted(found) == sorted(NAMES) and data["unscored"] == 0
-    kinds = [kind.key for kind in SALIENCY]
+    kinds = [kind.key for kind in SALIENCY if (built / "result" / kind.key).is_dir()]
     for name in ("004", "a b"):
         read = [np.asarray(Image.open(built / "result" / kind / f"{name}.png")) for kind in kinds]
         mask = np.asarray(Image.open(built / "set/masks" / f"{name}.png")) > 128
@@ -189,6 +189,19 @@ def test_images_alone(built, tmp_path):
     args = arguments(built, result_dir=tmp_path, sal_dataset_dir=built / "set/images", limit=2)
     run(args)
     assert sorted(p.name for p in (tmp_path / "report_files").iterdir()) == ["000.webp", "001.webp"]
+
+
+def test_a_third_label_is_compared_with_both_before_it():
+    maps = {key: np.zeros((2, 4), np.uint8) for key in ("cam", "cam_pamr", "cam_slic", "sal")}
+    for key, width in (("cam_pamr", 1), ("cam_slic", 2), ("sal", 4)):
+        maps[key][:, :width] = 255
+    styles = {"cam": "heat"}
+    layers = {Column(k, k, styles.get(k, "gray"), Path(k)): Layer(m, m) for k, m in maps.items()}
+    values = assess(layers)["values"]
+    assert values["disagreement"] == 0.5 and values["sal.disagreement"] == pytest.approx((0.75 + 0.5) / 2)
+    layers[Column("cam_slic", "cam_slic", "gray", Path("cam_slic"))] = Layer(maps["sal"].T, maps["sal"].T)
+    values = assess(layers)["values"]
+    assert "disagreement" not in values and values["sal.disagreement"] == 0.75  # of another size
 
 
 def test_disagreement():

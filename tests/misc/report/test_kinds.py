@@ -8,7 +8,7 @@ from misc.report.page import STYLES
 
 
 def arguments(root, **given):
-    flags = dict.fromkeys(kind.folder_flag for kind in SALIENCY)
+    flags = dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
     return SimpleNamespace(result_dir=root, maps_of_others=False, **{**flags, **given})
 
 
@@ -36,6 +36,17 @@ def test_labels_are_outdated_where_a_map_is_newer(tmp_path):
     assert not is_outdated(label, ["a", "b"], args)
     os.utime(tmp_path / "cam/a.png", (4e9, 4e9))
     assert is_outdated(label, ["a", "b"], args) and not is_outdated(SALIENCY[0], ["a"], args)
+
+
+def test_a_label_that_is_not_made_of_maps_is_as_good_as_ever(tmp_path):
+    args, label = arguments(tmp_path), next(kind for kind in SALIENCY if kind.key == "sal")
+    for folder in ("cam", "sal"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "cam/a.png").touch()
+    assert is_outdated(label, ["a"], args)
+    (tmp_path / "sal/a.png").touch()
+    os.utime(tmp_path / "cam/a.png", (4e9, 4e9))
+    assert not is_outdated(label, ["a"], args)
 
 
 def test_every_row_is_complete():

@@ -1,0 +1,98 @@
+"""What make_sal and the rounds of train_sal share: every image -> the label that a saliency network gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from misc.files.held import Held
+from misc.files.images import at_most, read_image
+from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
+from misc.run.each import Batches, Item, Write, each
+from misc.run.failures import Failures
+from misc.run.flags import Args
+from misc.train.augment import resize, resize_maps
+from net import SalNet, for_inference
+from pgt.cam import mirrored, unmirror
+from pgt.crf import mean_field, unary_from_prob
+from step.refine import crf_on, to_uint8, to_write
+
+if TYPE_CHECKING:
+    from run_sample import Sal
+
+_SURE = 0.05  # the CRF is told of no probability nearer to 0 or 1: it may change any pixel
+
+
+@dataclass(frozen=True)
+class Work:
+    """An image (H,W,3) at --max_side, squares of it, (side,side,3), as the network sees them, and its own size."""
+
+    image: np.ndarray
+    squares: tuple[np.ndarray, ...]
+    size: tuple[int, int]
+
+
+def label_images(
+    step: str, key: str, net: SalNet, sha256: str, images: Mapping[str, Path], args: Args, failures: Failures
+) -> None:
+    """Writes RESULT_DIR/<key>/<stem>.png, 8-bit gray at the image's own size, of images that have not failed before.
+
+    sha256: of the file that net came from; key: also the name of their record.
+    """
+    recipe, device = args.sal, pick_device(args.device, args.deterministic)
+    fast, on_device = for_inference(net.to(device)), facts_of(device).refines
+
+    def read(_: Item, data: Sequence[Held]) -> Work:
+        image = read_image(data[0])
+        return Work(at_most(image, args.max_side), squares(image, recipe.sides), image.shape[:2])
+
+    def compute(works: Sequence[Work]) -> list[list[Write]]:
+        with out_of_memory("lower --max_side"):
+            maps = resize_maps(predict(fast, works), works[0].image.shape[:2])
+            if recipe.crf is not None and on_device:
+                crf = crf_on(device, [w.image for w in works], [unary(p) for p in maps], recipe.crf)[:, 1]
+                return [
+                    to_write(to_uint8(p, recipe.binary), w.size) for p, w in zip((maps + crf) / 2, works, strict=True)
+                ]
+        return [[partial(write_label, work=w, prob=p, recipe=recipe)] for p, w in zip(maps, works, strict=True)]
+
+    items = [Item(file, (args.result_dir / key / f"{stem}.png",), (file,)) for stem, file in images.items()]
+    settings = {"weights": sha256, **asdict(recipe), "max_side": args.max_side}
+    batches = Batches(compute, batch_size_for(device, 0), lambda work: work.image.shape)
+    facts = {"network": net.facts.network, "sha256": sha256}
+    each(step, items, settings, read, args, failures, batches=batches, key=key, facts=facts)
+
+
+def squares(image: np.ndarray, sides: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """image (H,W,3) uint8 -> squeezed to a square of each side."""
+    return tuple(resize(image, (side, side)) for side in sides)
+
+
+@torch.inference_mode()
+def predict(net: SalNet, works: Sequence[Work]) -> np.ndarray:
+    """-> (N,h,w) in [0,1], on the finest of the squares' grids: the mean over squares and their mirrors."""
+    batches = zip(*(work.squares for work in works), strict=True)
+    probs = [unmirror(net(mirrored(batch).to(net.device)).float().sigmoid()) / 2 for batch in batches]
+    size = max(tuple(p.shape[2:]) for p in probs)
+    probs = [torch.nn.functional.interpolate(p, size, mode="bilinear", align_corners=False) for p in probs]
+    return torch.stack(probs).mean(0)[:, 0].cpu().numpy()
+
+
+def unary(prob: np.ndarray) -> np.ndarray:
+    """prob (H,W) in [0,1] -> energies (2,H,W) of background and object."""
+    p = prob.clip(_SURE, 1 - _SURE)
+    return unary_from_prob(np.stack([1 - p, p]))
+
+
+def write_label(path: Path, made_from: str, work: Work, prob: np.ndarray, recipe: Sal) -> None:
+    """The mean of prob (H,W), of work's image, and what a CRF makes of it; in the threads that write."""
+    if recipe.crf is not None:
+        prob = (prob + mean_field(work.image, unary(prob), recipe.crf)[1]) / 2
+    (write,) = to_write(to_uint8(prob, recipe.binary), work.size)
+    write(path, made_from=made_from)

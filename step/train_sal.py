@@ -1,0 +1,217 @@
+"""Images and their two labels -> a saliency network that is better than both. No mask is read.
+
+    python run_sample.py photos --train_sal_pass                             make labels, learn from them, and label
+    python run_sample.py photos --train_sal_pass --sal_init shipped          start from the network that comes along
+    torchrun --nproc-per-node 2 run_sample.py photos --train_sal_pass        on several devices
+
+Reads   the images of --sal_dataset_dir; RESULT_DIR/cam_pamr/<stem>.png, cam_slic/<stem>.png; weights to start from
+Writes  RESULT_DIR/ckpt/sal.pth, weights and facts alone; train_sal.csv; states to go on from
+Paper   pgt/self_training.py
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import net
+from data.labelled import digest
+from misc.errors import InputError, naming
+from misc.files.download import sha256_of
+from misc.files.images import image_size, read_gray, read_named
+from misc.report.kinds import LEARNED_FROM
+from misc.run.device import facts_of
+from misc.run.distributed import from_all, is_main, launched
+from misc.run.failures import Failures
+from misc.run.flags import Args
+from misc.run.parallel import num_workers_for, parallel_map
+from misc.train.augment import color_jitter, resize
+from misc.train.loop import Group
+from misc.train.recolor import color_jitter_steps, recolored
+from misc.train.stage import Stage, length_of, require_files, train
+from net import SalNet
+from net.fast.for_training import for_training
+from net.student import student_file
+from net.weights import DEFAULT_NETWORK, load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
+from pgt.self_training import refined, self_training_loss
+from step.refine import at_size
+from step.sal_labels import label_images
+from step.sets import open_images
+
+if TYPE_CHECKING:
+    from run_sample import TrainSal
+
+SEVERAL_PROCESSES = True
+_STRIDE = 4  # of the network's maps, and of the targets
+
+
+def run(args: Args, failures: Failures) -> None:
+    recipe, rounds = args.train_sal, args.sal_rounds
+    images = {stem: file for stem, file in open_images(args).images.items() if file not in failures}
+    if len(recipe.view_sides) < 2:
+        raise InputError(f"--sal_view_sides {recipe.view_sides[0]}: give two sides at least, they have to agree")
+    folders = [kind.folder(args) for kind in LEARNED_FROM]
+    for kind, folder in zip(LEARNED_FROM, folders, strict=True):
+        maker = {"cam_pamr": "make_label", "cam_slic": "make_slic"}[kind.key]
+        require_files([folder / f"{stem}.png" for stem in images], f"labels ({kind.title})", maker)
+    name, weights = start_of_sal(args)
+    labels = [folder / f"{stem}.png" for folder in folders for stem in images]
+    files, identity = [*images.values()], {"network": name, "weights": weights, "labels": digest(labels)}
+    for i in range(1, rounds + 1):
+        this = "sal" if i == rounds else f"sal_round{i}"
+        train(
+            Stage(this, recipe, len(files), {**identity, "round": i}, save),
+            args,
+            lambda: build(name, weights, not args.quiet),
+            lambda network, folders=folders: begin(network, images, folders, args),
+        )
+        if i < rounds:
+            folders = [args.result_dir / this]
+            if is_main():
+                file = args.result_dir / "ckpt" / f"{this}.pth"
+                label_images("train_sal", this, read_network(file, SalNet), sha256_of(file), images, args, failures)
+
+
+def start_of_sal(args: Args) -> tuple[str, Path | None]:
+    """-> name of the backbone, and the file to start from; None for ImageNet's backbone."""
+    weights = student_file() if args.sal_init == "shipped" else args.sal_init and Path(args.sal_init)
+    known = read_checkpoint(weights).facts.network if weights else DEFAULT_NETWORK
+    if args.sal_network and weights and args.sal_network != known:
+        raise InputError(f"--sal_network {args.sal_network}: --sal_init {weights} holds a {known}")
+    name = args.sal_network or known
+    require_network(name, "--sal_network", "--sal_init", weights)
+    return name, weights
+
+
+def build(name: str, weights: Path | None, progress: bool) -> SalNet:
+    """A saliency network that starts from the one in weights, or from the backbone there; None: from ImageNet's."""
+    network = net.build(name, 0, layout="imagenet", head="saliency")
+    held = read_checkpoint(weights) if weights else None
+    if isinstance(held, SalNet):
+        return held
+    load_backbone(network, weights, progress)
+    return network
+
+
+def begin(network: SalNet, images: Mapping[str, Path], folders: Sequence[Path], args: Args) -> SalTask:
+    recipe, files = args.train_sal, [*images.values()]
+    steps = length_of(recipe, len(files), args.seed).num_steps
+    parts = launched().count * args.accumulate
+    return SalTask(
+        SelfTraining(network, read_targets(images, folders, recipe.crop_size // _STRIDE, args.num_workers)),
+        files,
+        recipe,
+        refine_from=round(recipe.refine_from * steps * args.accumulate),
+        rows=math.ceil(recipe.batch_size / parts),
+    )
+
+
+def read_targets(images: Mapping[str, Path], folders: Sequence[Path], side: int, num_workers: int) -> np.ndarray:
+    """The mean of the labels of each image, (M,side,side) uint8. Raises InputError, which names a label that is damaged
+    or of another shape than its image, and where no label holds an object."""
+
+    def read(stem: str) -> np.ndarray:
+        total = np.zeros(size := image_size(images[stem]), np.float32)
+        for folder in folders:
+            with naming(path := folder / f"{stem}.png"):
+                label = read_gray(path)
+            try:
+                total += at_size(label, size)
+            except ValueError as e:
+                raise OSError(f"{path} {e}") from e
+        return resize(total / len(folders), (side, side)).clip(0, 255).round().astype(np.uint8)
+
+    targets = np.zeros((len(images), side, side), np.uint8)
+    for i, (_, target) in enumerate(parallel_map(read, images, num_workers_for(num_workers, len(images)))):
+        if isinstance(target, OSError):
+            raise InputError(f"{target}; make it again, or take the image away")
+        targets[i] = target
+    if (targets < 128).all():
+        raise InputError(f"no label in {' and '.join(map(str, folders))} holds an object: there is nothing to learn")
+    return targets
+
+
+def save(path: Path, held: SelfTraining) -> None:
+    save_checkpoint(path, held.network)
+
+
+class SelfTraining(nn.Module):
+    """A network together with what it learns from, which moves while it learns: both are its state.
+
+    targets (M,side,side) uint8, of each image; forwards: how many batches have been learned from.
+    """
+
+    def __init__(self, network: SalNet, targets: np.ndarray):
+        super().__init__()
+        self.network, self.targets, self.forwards = network, torch.from_numpy(targets), 0
+
+    def get_extra_state(self) -> dict:
+        return {"targets": self.targets, "forwards": self.forwards}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.targets, self.forwards = state["targets"], state["forwards"]
+
+    def take(self, index: Tensor) -> Tensor:
+        """(N,) -> targets (N,side,side) in [0,1], on the network's device."""
+        return self.targets[index.cpu()].to(self.network.device) / 255
+
+    def put(self, index: Tensor, target: Tensor) -> None:
+        self.targets[index.cpu()] = (255 * target).round().to(torch.uint8).cpu()
+
+
+class SalTask:
+    """See misc.train.loop.Task. refine_from: the forward from which on targets move."""
+
+    def __init__(self, held: SelfTraining, files: Sequence[Path], recipe: TrainSal, refine_from: int, rows: int):
+        self.net, self.files, self.recipe = held, files, recipe
+        self.refine_from, self.rows = refine_from, rows
+        network = held.network
+        old = list(network.backbone.parameters())
+        known = {id(parameter) for parameter in old}
+        new = [parameter for parameter in network.parameters() if id(parameter) not in known]
+        self.groups = [Group(old), Group(new, recipe.head_factor)]
+        self._twin = for_training(network)
+        self.spares = facts_of(network.device).spares_readers
+
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        side = self.recipe.crop_size
+        image = resize(read_named(self.files[index], side if self.spares else 0), (side, side))
+        turned = np.array(rng.random() < 0.5)
+        image = np.ascontiguousarray(image[:, ::-1]) if turned else image
+        if self.spares:
+            steps = color_jitter_steps(image, self.recipe.jitter, 0.0, rng)
+            return image, np.array(index), turned, steps, np.ones((side, side), np.uint8)
+        return color_jitter(image, self.recipe.jitter, 0.0, rng), np.array(index), turned
+
+    def loss(self, image: Tensor, index: Tensor, turned: Tensor, *colors: Tensor) -> dict[str, Tensor]:
+        """image (N,3,H,W) uint8; index, turned (N,): which ones, and whether in a mirror; colors: what recolored takes,
+        where colours are still to be changed."""
+        image = recolored(image, *colors) if colors else image
+        target = mirrored(self.net.take(index), turned)
+        order = torch.randperm(len(self.recipe.view_sides))[:2]
+        first, second = (self.predict(image, self.recipe.view_sides[i], target) for i in order)
+        parts = self_training_loss(first, second, target, self.recipe.sharpness)
+        if self.net.forwards >= self.refine_from:
+            better = refined(target, (first.detach() + second.detach()) / 2, self.recipe.refine_keep)
+            self.net.put(*from_all(index, mirrored(better, turned), self.rows))
+        self.net.forwards += 1
+        return parts
+
+    def predict(self, image: Tensor, side: int, target: Tensor) -> Tensor:
+        """-> (N,h,w) on target's grid, of the images at this side."""
+        if image.shape[2:] != (side, side):
+            image = F.interpolate(image.float(), (side, side), mode="bilinear", antialias=True)
+        logits = self._twin.train(self.net.training)(image).float()
+        return F.interpolate(logits, target.shape[1:], mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def mirrored(maps: Tensor, which: Tensor) -> Tensor:
+    """maps (N,h,w), which (N,) -> those of them left to right."""
+    return torch.where(which[:, None, None], maps.flip(-1), maps)
