@@ -28,7 +28,7 @@ from misc.files.download import sha256_of
 from misc.files.images import image_size, read_gray, read_named
 from misc.report.kinds import LEARNED_FROM
 from misc.run.device import facts_of
-from misc.run.distributed import from_all, is_main, launched
+from misc.run.distributed import from_all, is_main, launched, wait_for_all
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
@@ -77,6 +77,7 @@ def run(args: Args, failures: Failures) -> None:
             if is_main():
                 file = args.result_dir / "ckpt" / f"{this}.pth"
                 label_images("train_sal", this, read_network(file, SalNet), sha256_of(file), images, args, failures)
+            wait_for_all(launched())
 
 
 def start_of_sal(args: Args) -> tuple[str, Path | None]:

@@ -1,8 +1,7 @@
 """Several processes that train one network, as `torchrun --nproc-per-node N run_sample.py ...` starts them."""
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -32,9 +31,9 @@ def is_main() -> bool:
     return launched().rank == 0
 
 
-@contextmanager
-def together(device: "torch.device") -> Iterator[tuple[Processes, "torch.device"]]:
-    """Yields the processes and this one's device: where a machine has several, the one of its local rank."""
+def together(device: "torch.device") -> tuple[Processes, "torch.device"]:
+    """-> the processes, which know each other from now on, and this one's device: where a machine has several, the one
+    of its local rank."""
     import torch
     import torch.distributed as dist
 
@@ -45,14 +44,11 @@ def together(device: "torch.device") -> Iterator[tuple[Processes, "torch.device"
         if processes.count > 1:
             device = torch.device(device.type, processes.local_rank)
         torch.get_device_module(device).set_device(device)
-    if processes.count > 1:
-        # the others wait while the first one validates
-        dist.init_process_group(facts.backend, timeout=timedelta(hours=4))
-    try:
-        yield processes, device
-    finally:
-        if processes.count > 1:
-            dist.destroy_process_group()
+    if processes.count > 1 and not dist.is_initialized():
+        # the others wait while the first one makes maps, say; once, as a second group would find the first's addresses
+        dist.init_process_group(facts.backend, timeout=timedelta(days=7))
+        atexit.register(dist.destroy_process_group)
+    return processes, device
 
 
 def wait_for_all(processes: Processes) -> None:

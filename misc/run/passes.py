@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from misc.errors import InputError
 from misc.files.store import remove_parts, require_writable, write_json
 from misc.run.apart import paths_of, require_apart
-from misc.run.distributed import is_main
+from misc.run.distributed import is_main, launched, together, wait_for_all
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
@@ -49,11 +49,17 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file:
 
 
 def _run_pass(name: str, target: str, args: Args, failures: Failures) -> None:
-    """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES."""
+    """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES; at one that
+    is, the others wait for it."""
     module, _, function = target.partition(":")
     step = importlib.import_module(module)
-    if not is_main() and not getattr(step, "SEVERAL_PROCESSES", False):
+    shared = getattr(step, "SEVERAL_PROCESSES", False)
+    if not is_main() and not shared:
         return
+    if shared and launched().count > 1:
+        from misc.run.device import pick_device
+
+        wait_for_all(together(pick_device(args.device, args.deterministic))[0])
     started = time.perf_counter()
     getattr(step, function or "run")(args, failures)
     if is_main():

@@ -50,7 +50,8 @@ def train(
     cv2.setNumThreads(1)  # the reading threads are the parallelism
     prefix = name.partition("_")[0]
     smaller = f"raise --accumulate, or lower --{prefix}_batch_size or --{prefix}_crop_size"
-    with together(pick_device(args.device, args.deterministic)) as (processes, device), out_of_memory(smaller):
+    processes, device = together(pick_device(args.device, args.deterministic))
+    with out_of_memory(smaller):
         torch.manual_seed(args.seed)
         network = build()
         trained = task(network.to(device, memory_format=memory_format(network, device)))

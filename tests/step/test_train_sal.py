@@ -142,6 +142,17 @@ def test_two_processes_learn_from_all_targets(root):
     assert len(list((root / "r" / "sal_round1").iterdir())) == NUM and (root / "r" / "ckpt" / "sal.pth").is_file()
 
 
+def test_two_processes_wait_for_what_the_first_one_makes(root):
+    for name in ("cam_pamr", "cam_slic"):
+        shutil.rmtree(root / "r" / name)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run_sample.py"]
+    on = ("make_cam", "make_label", "make_slic", "train_sal", "make_sal")
+    argv = flags(root, "--cam_network", "efficientnet_lite0", "--cam_scales", "1", "--label_pamr_num_iter", "1", on=on)
+    done = subprocess.run([*command, *argv], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert len(list((root / "r" / "sal").iterdir())) == NUM and done.stdout.count("make_sal: 3 labels made") == 1
+
+
 def test_it_starts_from_a_network(root):
     assert run(root) == 0
     first = weights(root)

@@ -167,8 +167,8 @@ def test_a_training_sets_a_device_with_an_index(rank, processes, index, monkeypa
         monkeypatch.setattr(torch.distributed, name, lambda *args, **kwargs: None)
     for name, value in {"RANK": rank, "WORLD_SIZE": processes, "LOCAL_RANK": rank}.items():
         monkeypatch.setenv(name, str(value))
-    with together(torch.device("cuda", 2)) as (_, device):
-        assert device == torch.device("cuda", index) and chosen == [device]
+    _, device = together(torch.device("cuda", 2))
+    assert device == torch.device("cuda", index) and chosen == [device]
 
 
 def test_a_new_kind_of_device_is_a_row(monkeypatch):
