@@ -176,7 +176,7 @@ class MakeSal:
 
 @stage("how a saliency network labels", prefix="sal_", of=("make_sal", "train_sal"))
 class Sal:
-    sides: tuple[int, ...] = flag((192, 224, 256), "squares that the network sees, each also in a mirror", at_least=32)
+    sides: tuple[int, ...] = flag((224, 256, 288), "squares that the network sees, each also in a mirror", at_least=32)
     crf: CRFParams | None = flag(CRF_RECIPES["saliency"], "half of the label is what a dense CRF makes of the map")
     binary: float | None = flag(None, "binary labels, foreground from this on; none: soft", at_least=0, at_most=1)
 

@@ -12,7 +12,7 @@ from misc.errors import InputError
 from misc.files.download import sha256_of
 
 STUDENT = Path(__file__).with_suffix(".safetensors")
-SHA256 = "a2ac72e87fe2246c5da58d5a484dc0387bad258e133b2041de85f0a3419821d6"
+SHA256 = "0b2379e98a0d5c97908d2eee2caba4b94f61e101734aadcd4bcdbe064ce06807"
 
 
 def student_file() -> Path:

@@ -1,15 +1,19 @@
 """Several processes that train one network, as `torchrun --nproc-per-node N run_sample.py ...` starts them."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,12 @@ def together(device: "torch.device") -> Iterator[tuple[Processes, "torch.device"
         if processes.count > 1:
             device = torch.device(device.type, processes.local_rank)
         torch.get_device_module(device).set_device(device)
-    if processes.count > 1:
+    if processes.count > 1 and not dist.is_initialized():
+        # for the whole run: processes that part and meet anew find each other's old addresses, and fail;
         # the others wait while the first one validates
         dist.init_process_group(facts.backend, timeout=timedelta(hours=4))
-    try:
-        yield processes, device
-    finally:
-        if processes.count > 1:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    yield processes, device
 
 
 def wait_for_all(processes: Processes) -> None:
@@ -78,3 +80,15 @@ def from_all(index: "Tensor", values: "Tensor", rows: int) -> "tuple[Tensor, Ten
         dist.all_gather(found[-1], whole)
     everywhere, all_values = (torch.cat(parts) for parts in found)
     return everywhere[everywhere >= 0], all_values[everywhere >= 0]
+
+
+def from_first(value: Value, device: "torch.device") -> Value:
+    """What the first process has, for which the others wait: they skip what only it does."""
+    if launched().count == 1:
+        return value
+    import torch.distributed as dist
+
+    held = [value]
+    with together(device) as (_, own):
+        dist.broadcast_object_list(held, device=own)
+    return held[0]
