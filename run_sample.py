@@ -27,10 +27,10 @@ LABELS = {"cam": "", "cam_pamr": "", "cam_slic": "", "sal": ""}
 PASSES = {
     "train_cam_pass": Pass(False, "step.train_cam", "train_cam", often=True),  # torchrun: on several devices
     "make_cam_pass": Pass(True, "step.make_cam", "cam", {"train_cam": "cam_weights_dir"}, often=True),
-    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", {"cam": ""}, often=True),
-    "make_slic_pass": Pass(True, "step.make_slic", "cam_slic", {"cam": ""}, often=True),
+    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", {"cam": ""}),
+    "make_slic_pass": Pass(True, "step.make_slic", "cam_slic", {"cam": ""}),
     "train_sal_pass": Pass(False, "step.train_sal", "train_sal", {"cam_pamr": "", "cam_slic": ""}, often=True),
-    "make_sal_pass": Pass(True, "step.make_sal", "sal", often=True),
+    "make_sal_pass": Pass(True, "step.make_sal", "sal"),
     "eval_pass": Pass(True, "step.eval", reads=LABELS),
     "overview_pass": Pass(True, "step.overview", reads=LABELS),
     "report_pass": Pass(True, "step.report", reads=LABELS),
@@ -139,7 +139,7 @@ class Label:
 class Learn:
     sal_network: str | None = flag(None, "its backbone; none: that of --sal_init, else the one of make_cam's default")
     sal_init: str | None = flag(
-        None, "start from this file; shipped: from the network that comes along; none: from ImageNet's", often=True
+        None, "start from this file; shipped: from the network that comes along; none: from ImageNet's"
     )
     sal_rounds: int = flag(1, "the labels of a round teach a new network in the next", at_least=1)
 

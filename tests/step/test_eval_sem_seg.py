@@ -251,7 +251,7 @@ def test_export_as_a_stage_of_a_run(tmp_path, photographs):
     (tmp_path / "r" / "cam_pamr" / "cat.png").unlink()
     failures = Failures(tmp_path / "r" / "failed.csv")
     flags = {"export": "masks", "export_threshold": 0.5, "limit": None, "num_workers": 1, "quiet": True}
-    flags |= dict.fromkeys(kind.folder_flag for kind in SALIENCY)
+    flags |= dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
     flags |= {
         "sal_dataset_dir": tmp_path / "images",
         "result_dir": tmp_path / "r",
