@@ -19,7 +19,9 @@ DIFFERENT = {"fsl_weight": 0.2, "seg_num_steps": 200001}
 
 @stage("data (data/segmentation.py has the layouts)", of="*")
 class Coco14:
-    coco14_root: Path = flag(Path("coco14"), "the data set, as `python -m data.prepare coco14` leaves it", often=True)
+    coco14_root: Path = flag(
+        Path("coco14"), "the data set, as `python -m data.prepare coco14` leaves it", often=True, reads=True
+    )
 
 
 TABLE = Table(__doc__, (pass_flags(PASSES), Coco14(), *STAGES), RECIPES, DIFFERENT)

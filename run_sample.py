@@ -13,7 +13,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Device, Pass, Results, Run, Shapes, Table, Training, flag, pass_flags, stage
+from misc.run.flags import (
+    Args,
+    Course,
+    Device,
+    Forwards,
+    Pass,
+    Results,
+    Run,
+    Shapes,
+    Table,
+    Training,
+    flag,
+    pass_flags,
+    stage,
+)
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -41,7 +55,7 @@ PASSES = {
 @stage("images", of=("make_cam", "make_label", "make_slic", "make_sal"))
 class Images:
     sal_dataset_dir: Path = flag(
-        ROOT / "data" / "sample", "a DUTS root, any folder of pictures, or one picture", often=True
+        ROOT / "data" / "sample", "a DUTS root, any folder of pictures, or one picture", often=True, reads=True
     )
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; results come out at full size", at_least=1)
@@ -49,15 +63,19 @@ class Images:
 
 @stage("train_cam: images with image-level labels -> a CAM network", of=("train_cam",))
 class Cls:
-    cls_dataset_dir: Path | None = flag(None, "a folder per class, labels.csv, ILSVRC, VOC 2012 or COCO", often=True)
+    cls_dataset_dir: Path | None = flag(
+        None, "a folder per class, labels.csv, ILSVRC, VOC 2012 or COCO", often=True, reads=True
+    )
     cls_layout: str = flag(
         "auto",
         "how labels are told; auto: by what lies there",
         choices=("auto", "folders", "csv", "ilsvrc_det", "ilsvrc_cls", "voc12", "coco"),
     )
-    cls_val_dir: Path | None = flag(None, "labelled images that are scored after each epoch, in the same layout")
+    cls_val_dir: Path | None = flag(
+        None, "labelled images that are scored after each epoch, in the same layout", reads=True
+    )
     cls_val_boxes: Path | None = flag(None, "a csv (file,x0,y0,x1,y1) of their objects, for the box accuracy of maps")
-    cls_val_masks: Path | None = flag(None, "a folder of their masks, for the max F of the maps")
+    cls_val_masks: Path | None = flag(None, "a folder of their masks, for the max F of the maps", reads=True)
     cam_recipe: str = flag(
         "default", "sets the flags below; published: generatePGT's", choices=("default", "published")
     )
@@ -110,8 +128,7 @@ class Cam:
         at_least=0,
         at_most=1,
     )
-    cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
-    cam_out_dir: Path | None = flag(None, "where the maps go; none: RESULT_DIR/cam")
+    cam_out_dir: Path | None = flag(None, "where the maps go; none: RESULT_DIR/cam", writes=True)
 
 
 @stage("make_label: class activation maps -> pixel-wise pseudo labels", of=("make_label",))
@@ -119,7 +136,7 @@ class MakeLabel:
     label_recipe: str = flag(
         "default", "sets the flags below; published: generatePGT's", often=True, choices=("default", "published")
     )
-    cam_pamr_out_dir: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_pamr")
+    cam_pamr_out_dir: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_pamr", writes=True)
 
 
 @stage("the recipe of make_label", prefix="label_", of=("make_label",))
@@ -184,7 +201,7 @@ class Sal:
 STAGES = (
     pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), MakeSlic(), Slic(), MakeSal(), Sal(),
     Learn(), TrainSal(), Cls(), TrainCam(), Training(), Course(), Results(), Run(result_dir=ROOT / "result"), Device(),
-    Shapes(),
+    Shapes(), Forwards(),
 )  # fmt: skip
 
 RECIPES = SLIC_RECIPES | {

@@ -30,15 +30,17 @@ PASSES = {
 
 @stage("images", of=("make_slic",))
 class Images:
-    img_root: Path | None = flag(None, "the images; none: those of the last run_sample.py", often=True)
+    img_root: Path | None = flag(None, "the images; none: those of the last run_sample.py", often=True, reads=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; labels come out at full size", at_least=1)
 
 
 @stage("make_slic: the maps and the labels", of=("make_slic",))
 class Folders:
-    prob_root: Path | None = flag(None, "their maps, <stem>.png; none: those of the last run_sample.py", often=True)
-    output_root: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_slic", often=True)
+    prob_root: Path | None = flag(
+        None, "their maps, <stem>.png; none: those of the last run_sample.py", often=True, reads=True
+    )
+    output_root: Path | None = flag(None, "where the labels go; none: RESULT_DIR/cam_slic", often=True, writes=True)
 
 
 @stage("make_slic: class activation maps -> superpixel-wise pseudo labels", of=("make_slic",))

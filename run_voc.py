@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Device, Pass, Run, Shapes, Table, Training, flag, pass_flags, stage
+from misc.run.flags import Args, Course, Device, Forwards, Pass, Run, Shapes, Table, Training, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -39,7 +39,9 @@ PASSES = {
 
 @stage("data (data/segmentation.py has the layouts)", of="*")
 class Voc12:
-    voc12_root: Path = flag(Path("VOCdevkit/VOC2012"), "as `python -m data.prepare voc12` leaves it", often=True)
+    voc12_root: Path = flag(
+        Path("VOCdevkit/VOC2012"), "as `python -m data.prepare voc12` leaves it", often=True, reads=True
+    )
 
 
 @stage("images, of all passes", of="*")
@@ -51,8 +53,8 @@ class Images:
         often=True,
         choices=("default", "published", "small"),
     )
-    data_dir: Path | None = flag(None, "images and classes of your own instead", often=True)
-    extra_data_dir: Path | None = flag(None, "more images to train with: any set with some of the classes")
+    data_dir: Path | None = flag(None, "images and classes of your own instead", often=True, reads=True)
+    extra_data_dir: Path | None = flag(None, "more images to train with: any set with some of the classes", reads=True)
     train_split: str | None = flag(None, "the part to train on; none: train_aug where there is one, else train")
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
@@ -104,7 +106,6 @@ class Seam:
 class Cam:
     cam_weights: Path | None = flag(None, "a checkpoint, also of SEAM, HFPL or IRN; none: train_seam's", often=True)
     cam_scales: tuple[float, ...] = flag((0.5, 1.0, 1.5, 2.0), "image scales; each also has its mirror image", above=0)
-    cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
 
 
 @stage("make_crf: class activation maps -> RESULT_DIR/crf_la and crf_ha/<name>.npz", of=("make_crf",))
@@ -117,7 +118,7 @@ class Crf:
 class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
     cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
-    seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg")
+    seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg", reads=True)
     seg_splits: tuple[str, ...] = flag(("val",), "the parts to segment")
 
 
@@ -191,7 +192,7 @@ class Segmenter:
 
 STAGES = (
     Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Aff(), MakeSemSeg(), SemSeg(), Seg(),
-    Segmenter(), Parts(), Run(), Device(), Shapes(),
+    Segmenter(), Parts(), Run(), Device(), Shapes(), Forwards(),
 )  # fmt: skip
 
 # as the authors ran it, where that is neither right nor best

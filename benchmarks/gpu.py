@@ -23,6 +23,7 @@ import run_sample
 import run_slic
 from data.datasets import DATASETS
 from misc.errors import InputError
+from misc.files.images import find_images
 from misc.run.device import autocast, facts_of, memory_format, pick_device, training_type
 from misc.run.passes import run_passes
 from net.network import Fixed, NetFacts
@@ -69,7 +70,7 @@ def weights_of(name: str, folder: Path) -> Path | None:
 
 
 def commands(images: Path, device: torch.device, name: str, folder: Path) -> Iterator[Row]:
-    result, num = folder / name, len([*images.iterdir()])
+    result, num = folder / name, len(find_images(images, "--images"))
     where = ["--sal_dataset_dir", images, "--result_dir", result, "--device", device, "--overwrite"]
     network = ["--cam_network", name]
     if (weights := weights_of(name, folder)) is not None:

@@ -47,7 +47,7 @@ def fetch(archives: tuple[Archive, ...], root: Path, quiet: bool = False) -> Non
         print(f"{archive.url} ({archive.size / 1e9:.1f} GB) -> {root}", flush=True)
         url = f"{archive.url}#sha256={archive.sha256}" if archive.sha256 else archive.url
         try:
-            download(url, packed.parent, packed.name, progress=not quiet)
+            download(url, packed.parent, packed.name, progress=not quiet, limit=max(1 << 24, 4 * archive.size))
         except DownloadError as e:
             raise InputError(f"{e}; or unpack that file by hand, so that there is {root / archive.makes}") from e
         _unpack(packed, archive, root, quiet)

@@ -50,6 +50,7 @@ VOC_NAMES = {
     "couch": "sofa",
     "tv": "tvmonitor",
 }
+CATEGORIES = dict(zip(SPEC.category_ids, SPEC.class_names, strict=True))
 _IMAGE_KEYS = ("file_name", "height", "width")
 _FARTHEST = 1e5  # pixels from the origin: what lies beyond is no coordinate of a polygon
 
@@ -104,13 +105,18 @@ def image_dir(instances: Instances) -> Path:
 
 
 def label_of_category(instances: Instances) -> dict[int, int]:
-    """Category number -> label: COCO's own, also where a file has some of its categories alone; those of other sets are
-    1, 2, ... by ascending number. Raises InputError for more of them than a mask can tell apart."""
-    known = dict(zip(SPEC.category_ids, SPEC.class_names, strict=True))
-    numbers = SPEC.category_ids if instances.categories.items() <= known.items() else tuple(instances.categories)
+    """Category number -> label: their place in categories_of. Raises InputError for more of them than a mask can tell
+    apart."""
+    numbers = categories_of(instances)
     if len(numbers) >= SPEC.ignore:
         raise InputError(f"{instances.path}: {len(numbers)} categories are more than a mask of 8 bits can hold")
     return {number: label for label, number in enumerate(numbers, 1)}
+
+
+def categories_of(instances: Instances) -> dict[int, str]:
+    """Number -> name in the order of the labels: COCO's own, also where a file has some of its categories alone; those
+    of other sets by ascending number."""
+    return CATEGORIES if instances.categories.items() <= CATEGORIES.items() else instances.categories
 
 
 def draw_label(
@@ -139,5 +145,5 @@ def _mask(segmentation: list | Mapping, shape: tuple[int, int]) -> np.ndarray:
         raise ValueError("a polygon is no row of x, y in pixels")
     outlines = [points for points in outlines if points.size >= 6]  # fewer enclose nothing, four would be a box
     if not outlines:
-        return np.zeros(shape, bool)
+        raise ValueError("it has no polygon of three points or more")
     return rle_decode(coco.merge(coco.frPyObjects(outlines, *shape)), shape)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,14 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files.labels import voc_palette
+from misc.files.listing import CUT, name_of
+from misc.files.store import read_text
 
 BACKGROUND = "background"
+_IGNORE = "__ignore__"  # labelme's void, which is no class
+_NUMBERED = re.compile(r"(\d+)[\s:,;.]+(.+)")
+_LABELMAP = re.compile(r"([^:#]+):\d+,\d+,\d+:[^:]*:[^:]*")  # CVAT's labelmap.txt
+_WITH_FLAG = re.compile(r"(\S+)\s+(?:-1|0|1)")  # a list of a class, as VOC has them
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,8 @@ DATASETS = {
 
 def get_dataset(name: str, flag: str = "--dataset") -> DatasetSpec:
     """A name of the table, or a file of class names: .json (a list; or an object with "class_names" and, if need be,
-    "ignore") or text, a name a line. A "background" at the head of the names is taken as label 0, which it is anyway.
+    "ignore") or text, a name a line, also numbered, or CVAT's labelmap.txt. A background at the head of the names, in
+    any spelling, is taken as label 0, which it is anyway.
 
     Raises InputError for anything else.
     """
@@ -103,8 +111,8 @@ def get_dataset(name: str, flag: str = "--dataset") -> DatasetSpec:
         return DATASETS[name]
     path = Path(name)
     try:
-        text = path.read_text(encoding="utf-8")
-        held = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.splitlines()]
+        text = read_text(path)
+        held = json.loads(text) if path.suffix == ".json" else _names_of(text)
     except (OSError, ValueError) as e:
         known = ", ".join(DATASETS)
         raise InputError(f"{flag} {name}: neither {known} nor a file of class names that can be read ({e})") from e
@@ -112,31 +120,83 @@ def get_dataset(name: str, flag: str = "--dataset") -> DatasetSpec:
     return _from_file(path.stem, facts, f"{flag} {name}")
 
 
+def is_background(name: str) -> bool:
+    """Also `_background_`, `__background__`, `Background`."""
+    return name.strip("_ ").casefold() == BACKGROUND
+
+
+def _names_of(text: str) -> list[str]:
+    """The names in a text of lines."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if found := [m[1].strip() for m in map(_LABELMAP.fullmatch, lines) if m]:
+        return found
+    numbered = [m for m in map(_NUMBERED.fullmatch, lines) if m]
+    numbers = [int(m[1]) for m in numbered]
+    if len(lines) == len(numbered) > 1 and numbers in ([*range(len(lines))], [*range(1, len(lines) + 1)]):
+        return [m[2] for m in numbered]
+    return lines
+
+
 def _from_file(name: str, facts: dict, where: str) -> DatasetSpec:
     names, ignore = facts.get("class_names"), facts.get("ignore", 255)
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise InputError(f'{where}: give a list of names, or {{"class_names": [...], "ignore": 255}}')
-    names = [n for n in names if n]
-    names = names[1:] if names[:1] == [BACKGROUND] else names
+    names = [n for n in names if n and n != _IGNORE]
+    names = names[1:] if names and is_background(names[0]) else names
     if not names or len(set(names)) < len(names):
         raise InputError(f"{where}: no class name, or one of them twice")
+    if any(map(is_background, names)):
+        raise InputError(f"{where}: the background is label 0; put it first, or leave it out")
+    if len(names) == 1 and re.search("[,;|\t]", names[0]):
+        raise InputError(f"{where}: {names[0]!r} is one line; give a line to each name")
     if not isinstance(ignore, int) or not len(names) < ignore <= 65535:
         raise InputError(f"{where}: ignore must be a number above the {len(names)} labels, not {ignore}")
     return DatasetSpec(name, tuple(names), ignore)
 
 
-def read_names(path: Path, flag: str = "--list") -> list[str]:
-    """Stems of the images that a list names, a line each, as VOC's lists do; what follows the first blank, folders and
-    suffixes are dropped. Raises InputError for a list that cannot be read, is empty, or names an image twice."""
-    stems = [Path(line.split()[0]).stem for line in read_lines(path, flag)]
-    if not stems or len(set(stems)) < len(stems):
+def read_names(path: Path, flag: str = "--list", known: Collection[str] = ()) -> list[str]:
+    """Names of the images that a list names, a line each: those of `known` where they are among them, whatever folders
+    stand before them; else without folders. Raises InputError as read_entries does."""
+    by_last: dict[str, list[str]] = {}
+    for name in known:
+        by_last.setdefault(name.rpartition("/")[2], []).append(name)
+
+    def named(entry: str) -> str:
+        parts = entry.split("/")
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        same = by_last.get(parts[-1], ())
+        return next((end for end in ends if end in known), same[0] if len(same) == 1 else parts[-1])
+
+    names = list(map(named, read_entries(path, flag)))
+    if len(set(names)) < len(names):
+        raise InputError(f"{flag} {path}: names an image twice")
+    return names
+
+
+def read_entries(path: Path, flag: str = "--list") -> list[str]:
+    """What a list names, a line each: paths, without the suffix of a picture, an array or an annotation, in POSIX's
+    way. Raises InputError for a list that cannot be read, is empty, or names a path twice."""
+    entries = list(map(entry_of, read_lines(path, flag)))
+    if not entries or len(set(entries)) < len(entries):
         raise InputError(f"{flag} {path}: no name in it, or one of them twice")
-    return stems
+    return entries
+
+
+def entry_of(line: str) -> str:
+    """Dots and blanks may be of a name. What follows it is dropped in the lists that VOC has: a mark (-1, 0, 1) after
+    the name, and a mask after the image."""
+    line = line.strip()
+    words = line.split()
+    if marked := _WITH_FLAG.fullmatch(line):
+        line = marked[1]
+    elif all(Path(word).suffix.lower() in CUT for word in words):
+        line = words[0]
+    return name_of(line)
 
 
 def read_lines(path: Path, flag: str) -> list[str]:
-    """Those of a text in UTF-8 that are not blank. Raises InputError where it cannot be read."""
+    """Those of a text of people that are not blank. Raises InputError where it cannot be read."""
     try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for line in read_text(path).splitlines() if line.strip()]
     except (OSError, ValueError) as e:
         raise InputError(f"{flag} {path}: cannot be read ({e})") from e

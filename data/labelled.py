@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.datasets import get_dataset, read_names
-from data.layouts import LAYOUTS, Request, detect_layout, stem_of
+from data.datasets import get_dataset, is_background, read_entries
+from data.layouts import LAYOUTS, Found, Request, detect_layout, stem_of
 from misc.errors import InputError
 from misc.files.images import image_size, read_image
+from misc.files.listing import Listing
 from misc.files.store import fingerprint
 from misc.run.parallel import num_workers_for, parallel_map
 
@@ -32,13 +33,15 @@ class LabelledImages:
     """files: N, sorted when opened; labels (N,K) uint8, 1 where the image has the class, read-only; class_names: K.
 
     names: an id per image, of which no two are equal: its stem; where images share one, the path below their common
-    folder, without suffix if that will do. Parts of a set keep the names of the whole.
+    folder, without suffix if that will do. Parts of a set keep the names of the whole. told: how they were found, and
+    what was passed over.
     """
 
     files: tuple[Path, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
     names: tuple[str, ...] = ()
+    told: str = ""
 
     def __post_init__(self):
         shape = len(self.files), len(self.class_names)
@@ -65,7 +68,7 @@ class LabelledImages:
         """The images at these indices, in their order."""
         indices = np.asarray(indices, np.int64)
         files, names = (tuple(values[i] for i in indices) for values in (self.files, self.names))
-        return LabelledImages(files, self.labels[indices], self.class_names, names)
+        return LabelledImages(files, self.labels[indices], self.class_names, names, self.told)
 
 
 def merge(a: LabelledImages, b: LabelledImages) -> LabelledImages:
@@ -107,38 +110,58 @@ def open_labelled(
         layout = detect_layout(root, flag, split) if layout == "auto" else layout
         if layout not in LAYOUTS:
             raise InputError(f"{layout}, the layout of {flag}, is none of auto, {', '.join(LAYOUTS)}")
-        stems = frozenset(read_names(list_file)) if list_file else None
+        entries = read_entries(list_file) if list_file else None
+        stems = frozenset(entry.rpartition("/")[2] for entry in entries) if entries else None
         wanted = tuple(class_names) if class_names is not None else named_in(root)
-        found = LAYOUTS[layout](Request(root, flag, wanted, split, stems))
+        found = _without_background(LAYOUTS[layout](Request(root, flag, wanted, split, stems)))
     except OSError as e:
         raise InputError(f"{flag} {e.filename or root}: cannot be read ({e.strerror or e})") from e
-    classes = found.classes if stems is None else _restrict(found.classes, stems, list_file)
+    classes = found.classes if entries is None else _restrict(found.classes, entries, list_file)
     if not classes:
         raise InputError(f"{flag} {root}: no picture in it, read as {layout}; give another folder or layout")
     if not (wanted or found.class_names):
         raise InputError(f"{flag} {root}: none of its {len(classes)} pictures has a label; give them some")
-    data = _to_arrays(classes, wanted or found.class_names, f"{flag} {root}")
+    told = f"layout {layout}{Listing(passed=found.passed).told()}"
+    data = _to_arrays(classes, wanted or found.class_names, f"{flag} {root}", told)
     _require_files(list(classes), flag)
     _require_readable(data.files, flag)
     return data
 
 
 def named_in(root: Path) -> tuple[str, ...] | None:
-    """The classes that class_names.txt or .json says, in root or beside it where it is a file."""
+    """The classes that class_names.txt or .json, or CVAT's labelmap.txt says, in root, or beside it if it is a file."""
     folder = root if root.is_dir() else root.parent
-    files = (folder / f"class_names{suffix}" for suffix in (".txt", ".json"))
+    files = (folder / name for name in ("class_names.txt", "class_names.json", "labelmap.txt"))
     return next((get_dataset(str(file)).class_names for file in files if file.is_file()), None)
 
 
-def _restrict(classes: Mapping[str, Collection[str]], stems: frozenset[str], list_file: Path) -> dict:
-    kept = {path: own for path, own in classes.items() if stem_of(path) in stems}
-    missing = stems.difference(map(stem_of, kept))
+def _without_background(found: Found) -> Found:
+    """Images of the background are images without a class."""
+    if not any(map(is_background, found.class_names)):
+        return found
+    classes = {path: [name for name in own if not is_background(name)] for path, own in found.classes.items()}
+    return Found(classes, tuple(name for name in found.class_names if not is_background(name)), found.passed)
+
+
+def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], list_file: Path) -> dict:
+    """Those that a list names: by their path where it has folders and that tells them apart, else by their stem."""
+    by_stem: dict[str, list[str]] = {}
+    for path in classes:
+        by_stem.setdefault(stem_of(path), []).append(path)
+    kept, missing = {}, []
+    for entry in entries:
+        same = by_stem.get(entry.rpartition("/")[2], [])
+        paths = [path for path in same if os.path.splitext(path.replace(os.sep, "/"))[0].endswith(f"/{entry}")] or same
+        kept |= {path: classes[path] for path in paths}
+        missing += [] if paths else [entry]
     if missing:
         raise InputError(f"--list {list_file}: {len(missing)} of its images have no label, {min(missing)} for one")
     return kept
 
 
-def _to_arrays(classes: Mapping[str, Collection[str]], class_names: tuple[str, ...], where: str) -> LabelledImages:
+def _to_arrays(
+    classes: Mapping[str, Collection[str]], class_names: tuple[str, ...], where: str, told: str
+) -> LabelledImages:
     column = {name: i for i, name in enumerate(class_names)}
     unknown = set().union(*set(map(frozenset, classes.values()))).difference(column)
     if unknown:
@@ -149,7 +172,16 @@ def _to_arrays(classes: Mapping[str, Collection[str]], class_names: tuple[str, .
     labels = np.zeros((len(paths), len(class_names)), np.uint8)
     rows = np.repeat(np.arange(len(paths)), [len(classes[path]) for path in paths])
     labels[rows, [column[name] for path in paths for name in classes[path]]] = 1
-    return LabelledImages(tuple(map(Path, paths)), labels, class_names, _unique_names(paths))
+    return LabelledImages(tuple(map(Path, paths)), labels, class_names, _unique_names(paths), told)
+
+
+def require_learnable(data: LabelledImages, flag: str) -> None:
+    """Raises InputError where there is nothing to tell apart: every image has the one class."""
+    if len(data.class_names) == 1 and data.labels.all():
+        raise InputError(
+            f"{flag}: all {len(data)} images are of the one class {data.class_names[0]}, which teaches nothing; add "
+            "images without it, in a folder `background` or with an empty label"
+        )
 
 
 def _require_files(paths: Sequence[str], flag: str) -> None:
@@ -212,6 +244,7 @@ def describe(data: LabelledImages) -> str:
     per_image = data.labels.sum(axis=1, dtype=np.int64)
     none, one, more = ((per_image == 0).sum(), (per_image == 1).sum(), (per_image > 1).sum())
     rows = {
+        "read as": data.told,
         "images": f"{len(data)} in {_common_folder([str(file) for file in data.files])}",
         "classes": str(len(data.class_names)),
         "labels": f"{per_image.sum()}; images with none {none}, with one {one}, with more {more}",

@@ -7,18 +7,25 @@ A reader looks at names and lists alone, never into a picture; data/labelled.py 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data import coco14, voc12
 from data.datasets import read_lines
 from misc.errors import InputError
-from misc.files.images import SUFFIXES
+from misc.files.listing import SUFFIXES, subfolders, walk
+from misc.files.store import read_text
 
 _SYNSET = re.compile(r"n\d{8}")
+_VOC_ID = re.compile(r"\d{4}_\d{6}")
+_FILE_WORDS = frozenset(["file", "files", "filename", "file_name", "image", "images", "image_name", "path", "img"])
+_LABEL_WORDS = frozenset(["label", "labels", "class", "classes", "category", "categories"])
+_NO_LABEL = frozenset(("nan", "none", "null", "n/a"))
 _PARTS = frozenset(("train", "val", "valid", "validation", "test"))
 _CLS_ROOTS = ("ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 _DET_ROOTS = ("ILSVRC2014_DET_train", "ILSVRC/Data/DET/train", "Data/DET/train")
@@ -41,30 +48,39 @@ class Request:
 
 @dataclass(frozen=True)
 class Found:
-    """classes: image file -> names of its classes; class_names: the layout's own, in order."""
+    """classes: image file -> names of its classes; class_names: the layout's own, in order; passed: kind -> how many
+    entries of its folders were passed over."""
 
     classes: Mapping[str, Collection[str]]
     class_names: tuple[str, ...]
+    passed: Counter = field(default_factory=Counter)
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """By name; where all are numbers by these: 2 before 10."""
+    names = list(names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None))
 
 
 def read_folders(request: Request) -> Found:
     """A folder per class, pictures at any depth below it. Where root holds parts alone (train, val, ...): of split."""
     root = _class_root(request)
-    names = _subfolders(root)
+    names = in_order(subfolders(root))
     if not names:
         raise request.error("no folder in it; give one with a subfolder of images per class")
     classes: dict[str, tuple[str]] = {}
+    passed: Counter = Counter()
     for name in names:
-        own = dict.fromkeys(find_pictures(os.path.join(root, name)), (name,))
+        own = dict.fromkeys(walk(os.path.join(root, name), passed), (name,))
         classes |= own
         if not own:
             raise request.error(f"no picture in the class folder {name} ({', '.join(sorted(SUFFIXES))}); remove it")
-    return Found(classes, tuple(names))
+    return Found(classes, names, passed)
 
 
 def _class_root(request: Request) -> Path:
     root = next((request.root / below for below in _CLS_ROOTS if (request.root / below).is_dir()), request.root)
-    parts = _subfolders(root) if root.is_dir() else []
+    parts = subfolders(root) if root.is_dir() else []
     if request.split or (parts and _PARTS.issuperset(parts)):
         root = root / (request.split or "train")
     if not root.is_dir():
@@ -83,23 +99,66 @@ def read_ilsvrc_cls(request: Request) -> Found:
 
 def read_csv(request: Request) -> Found:
     """Columns file,label[;label...], files relative to the csv: root itself, or in it labels.csv, of a split
-    labels_<split>.csv. Rows of one file are joined."""
+    labels_<split>.csv. Rows of one file are joined. Cells may be apart by tabs or semicolons too; or there is a column
+    of 0 and 1 for each class, which its header names."""
     root = request.root
     path = root if root.is_file() else root / (f"labels_{request.split}.csv" if request.split else "labels.csv")
     classes: dict[str, set[str]] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+        text = read_text(path)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=(apart := _delimiter(text)))
+        rows = [(number, cells) for number, row in enumerate(rows, 1) if any(cells := [cell.strip() for cell in row])]
     except (OSError, ValueError, csv.Error) as e:
         raise InputError(f"{request.flag} {path}: cannot be read as a CSV file in UTF-8 ({e})") from e
-    has_header = bool(rows) and rows[0][:1] == ["file"]
-    for number, cells in list(enumerate(rows, 1))[has_header:]:
-        if any(cells):
-            if len(cells) != 2 or not cells[0]:
-                raise InputError(f"{request.flag} {path}: row {number} is {','.join(cells)!r}, not file,label;label")
-            image = os.path.normpath(os.path.join(path.parent, cells[0]))
-            classes.setdefault(image, set()).update(filter(None, map(str.strip, cells[1].split(";"))))
-    return Found(classes, tuple(sorted(set().union(*classes.values()))))
+    header = rows.pop(0)[1] if rows and rows[0][1][0].lower() in _FILE_WORDS else []
+    columns = header[1:] if _has_columns(header, [cells for _, cells in rows]) else []
+    for number, cells in rows:
+        where = f"{request.flag} {path}: row {number}"
+        if not cells[0] or (len(cells) != 2 and not columns and (apart == "," or len(cells) < 2)):
+            raise InputError(f"{where} is {','.join(cells)!r}, not file,label;label")
+        image = os.path.normpath(os.path.join(path.parent, cells[0]))
+        own = [name for name, cell in zip(columns, cells[1:], strict=False) if cell in _YES]
+        own = own if columns else [label for cell in cells[1:] for label in _labels_of(cell, request, where)]
+        classes.setdefault(image, set()).update(own)
+    return Found(classes, tuple(columns) or in_order(set().union(*classes.values())))
+
+
+_YES, _NOT = ("1", "1.0", "True", "true"), ("0", "0.0", "False", "false", "")
+
+
+def _delimiter(text: str) -> str:
+    """What follows the first cell, which is a file, or the word for it in a header."""
+    first = next(filter(str.strip, text.splitlines()), "")
+    starts = ((mark, first.partition(mark)[0].strip().strip('"')) for mark in ",;\t" if mark in first)
+    files = (mark for mark, cell in starts if cell.lower() in _FILE_WORDS or _suffix(cell) in SUFFIXES)
+    return next(files, ",")
+
+
+def _has_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether there is a column of 0 and 1 for each class."""
+    named = len(header) > 2 or (len(header) == 2 and header[1].lower() not in _LABEL_WORDS)
+    return named and all(cell in _YES + _NOT for cells in rows for cell in cells[1:])
+
+
+def _labels_of(cell: str, request: Request, where: str) -> list[str]:
+    """The labels in a cell: apart by ; or |, or as Python writes a list. Raises InputError for what may be several
+    labels or one, and for words that say that there is none."""
+    known = request.class_names or ()
+    if cell in known:
+        return [cell]
+    listed = cell[:1] + cell[-1:] in ("[]", "()", "{}")
+    labels = [label.strip(" '\"") for label in (cell[1:-1].split(",") if listed else re.split("[;|]", cell))]
+    for label in labels:
+        if label not in known and ("," in label or label.lower() in _NO_LABEL):
+            raise InputError(
+                f"{where}: {label!r}: labels are apart by ;, and a cell without a label is empty; or list the name in "
+                "class_names.txt"
+            )
+    return [label for label in labels if label]
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def read_ilsvrc_det(request: Request) -> Found:
@@ -110,7 +169,8 @@ def read_ilsvrc_det(request: Request) -> Found:
         raise request.error("give a folder with ILSVRC2014_DET_train/ and data/det_lists/train_pos_1.txt, ...")
     numbers = [path.stem.removeprefix("train_pos_") for path in lists.glob("train_pos_*.txt")]
     names = _det_names(lists.parent, max(int(number) for number in numbers if number.isdigit()))
-    stored = {os.path.splitext(path)[0]: path for path in find_pictures(image_root)}
+    passed: Counter = Counter()
+    stored = {os.path.splitext(path)[0]: path for path in walk(image_root, passed)}
     classes: dict[str, set[str]] = {}
     for k, name in enumerate(names, 1):
         files = lists / f"train_pos_{k}.txt", lists / f"train_part_{k}.txt"
@@ -120,7 +180,7 @@ def read_ilsvrc_det(request: Request) -> Found:
         for line in (line for lines in listed for line in lines):
             path = os.path.join(image_root, os.path.normpath(line.split()[0]))
             classes.setdefault(stored.get(path, f"{path}.JPEG"), set()).add(name)
-    return Found(classes, names)
+    return Found(classes, names, passed)
 
 
 def _det_images(root: Path) -> str | None:
@@ -143,7 +203,9 @@ def _det_names(data: Path, num_classes: int) -> tuple[str, ...]:
 
 
 def read_voc12(request: Request) -> Found:
-    """VOC: every object that Annotations/<id>.xml names; ids of all annotations, or of a split, see data/voc12.py."""
+    """VOC: every object that Annotations/<id>.xml names; ids of all annotations, or of a split, see data/voc12.py. The
+    classes are VOC's 20 where images are called as VOC calls them; of a set of one's own that is laid out so, its own.
+    """
     root = voc12.find_root(request.root)
     if root is None:
         raise request.error(f"no {voc12.IMAGES} in it; give the folder VOC2012 of the devkit")
@@ -151,7 +213,8 @@ def read_voc12(request: Request) -> Found:
         ids = voc12.read_split(root, request.split, request.flag)
     else:
         ids = request.stems or [path.stem for path in (root / voc12.ANNOTATIONS).glob("*.xml")]
-    images = {stem_of(path): path for path in find_pictures(str(root / voc12.IMAGES))}
+    passed: Counter = Counter()
+    images = {stem_of(path): path for path in walk(str(root / voc12.IMAGES), passed)}
     classes = {}
     for name in ids:
         annotation = root / voc12.ANNOTATIONS / f"{name}.xml"
@@ -161,16 +224,18 @@ def read_voc12(request: Request) -> Found:
             raise InputError(f"{request.flag} {annotation}: {e.strerror or e}; get it again") from e
         classes[images.get(name, str(root / voc12.IMAGES / f"{name}.jpg"))] = objects
     found, known = frozenset().union(*classes.values()), voc12.SPEC.class_names
-    return Found(classes, known if found.issubset(known) else tuple(sorted(found)))
+    is_voc = found.issubset(known) and all(map(_VOC_ID.fullmatch, ids))
+    return Found(classes, known if is_voc else in_order(found), passed)
 
 
 def read_coco(request: Request) -> Found:
     """COCO: see found_in; the instances json is root itself or lies in it, of the split or of train."""
     instances = coco14.read_instances(_instances_file(request), request.flag)
     found = found_in(instances, request.class_names)
-    unknown = [name for name in request.class_names or () if name not in found.class_names]
+    own = instances.categories.items() <= coco14.CATEGORIES.items()  # a part of COCO may lack some of its classes
+    unknown = {*(request.class_names or ())} - {*found.class_names} - {*(coco14.SPEC.class_names if own else ())}
     if unknown:
-        raise request.error(f"the class {unknown[0]} is no category of {instances.path.name}; check the class names")
+        raise request.error(f"the class {min(unknown)} is no category of {instances.path.name}; check the class names")
     return found
 
 
@@ -225,7 +290,7 @@ def detect_layout(root: Path, flag: str, split: str | None = None) -> str:
     elif (root / (f"labels_{split}.csv" if split else "labels.csv")).is_file():
         layout = "csv"
     else:
-        names = _subfolders(_class_root(Request(root, flag, split=split)))
+        names = subfolders(_class_root(Request(root, flag, split=split)))
         layout = ("ilsvrc_cls" if all(map(_SYNSET.fullmatch, names)) else "folders") if names else None
     if layout is None:
         known = "a folder per class, labels.csv (file,label;label), a VOC devkit, a COCO instances json, or ILSVRC"
@@ -233,21 +298,5 @@ def detect_layout(root: Path, flag: str, split: str | None = None) -> str:
     return layout
 
 
-def find_pictures(folder: str) -> Iterator[str]:
-    """Pictures at any depth, not through links to folders; by their names: no file is looked at."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                yield entry.path
-            elif entry.is_dir(follow_symlinks=False):
-                yield from find_pictures(entry.path)
-
-
 def stem_of(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
-
-
-def _subfolders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(root) if not entry.name.startswith(".") and entry.is_dir())

@@ -6,6 +6,7 @@
 Reads   voc12:  ROOT/JPEGImages, Annotations, ImageSets/Segmentation, SegmentationClass, SegmentationClassAug
         coco14: ROOT/annotations/instances_train2014.json, instances_val2014.json, train2014/, val2014/
 Writes  both:   ROOT/labels_<split>.csv, the classes of every image (file,label;label)
+                ROOT/class_names.txt, the classes in the order of their labels
         voc12:  ROOT/ImageSets/Segmentation/train_aug.txt: SegmentationClassAug less val (Hariharan et al., ICCV 2011)
         coco14: ROOT/ImageSets/Segmentation/<split>.txt; ROOT/SegmentationClass/<name>.png, palette pictures: categories
                 by ascending number are 1, 2, ..., a later annotation covers an earlier one, crowds are 255
@@ -18,11 +19,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data import coco14, voc12
 from data.archives import fetch, is_under_way
-from data.labelled import describe, open_labelled
+from data.labelled import describe, named_in, open_labelled
 from data.layouts import Found, Request, found_in, read_voc12
 from misc.errors import InputError
 from misc.files.held import Held
@@ -39,10 +40,12 @@ COLUMNS = ("images", "published", "labels", "masks")
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of one part: its images and their classes, and where their masks are."""
+    """What is known of one part: its images and their classes, where their masks are, and the classes in the order of
+    their labels."""
 
     found: Found
     mask_dir: str
+    class_names: tuple[str, ...] = voc12.SPEC.class_names
 
 
 def prepare(args: Args, failures: Failures) -> None:
@@ -55,6 +58,7 @@ def prepare(args: Args, failures: Failures) -> None:
         fetch(facts.ARCHIVES, root, args.quiet)
     require_writable(root)
     parts = derive_voc12(root) if facts is voc12 else derive_coco14(root, args, failures)
+    write_class_names(root, next(iter(parts.values())).class_names)
     for split, part in parts.items():
         write_labels(root / f"labels_{split}.csv", part.found)
     print(f"{args.dataset} in {root}")
@@ -69,6 +73,14 @@ def summary(root: Path, split: str, part: Part, sizes: Mapping[str, int]) -> dic
     num_masks = sum((root / part.mask_dir / f"{Path(path).stem}.png").is_file() for path in classes)
     num_labels = sum(map(len, classes.values()))
     return {"images": len(classes), "published": sizes[split], "labels": num_labels, "masks": num_masks}
+
+
+def write_class_names(root: Path, names: tuple[str, ...]) -> None:
+    """ROOT/class_names.txt, by which every command knows the order of the labels. Raises InputError where it is there
+    and says otherwise."""
+    if (held := named_in(root)) not in (None, names):
+        raise InputError(f"{FLAG} {root}: class_names.txt there says {held[0]}, ..., the annotations {names[0]}, ...")
+    write_text(root / "class_names.txt", "".join(f"{name}\n" for name in names))
 
 
 def write_labels(path: Path, found: Found) -> None:
@@ -106,14 +118,21 @@ def derive_coco14(root: Path, args: Args, failures: Failures) -> dict[str, Part]
         if files:
             instances = coco14.read_instances(files[0], FLAG)
             draw_masks(instances, root, args, failures)
-            stems = sorted(Path(image["file_name"]).stem for image in instances.images.values())
-            write_text(root / coco14.SPEC.lists[split], "".join(f"{stem}\n" for stem in stems))
-            parts[split] = Part(found_in(instances), str(coco14.SPEC.mask_dir))
+            write_text(root / coco14.SPEC.lists[split], "".join(f"{name}\n" for name in sorted(names_of(instances))))
+            names = tuple(coco14.categories_of(instances).values())
+            parts[split] = Part(found_in(instances), str(coco14.SPEC.mask_dir), names)
     if not parts:
         raise InputError(
             f"{FLAG} {root}: no annotations/instances_train2014.json in it; give COCO's or an empty folder"
         )
     return parts
+
+
+def names_of(instances: coco14.Instances) -> list[str]:
+    """Of the images, in the order of the file: stems, or where two have one their paths without suffix."""
+    paths = [PurePosixPath(image["file_name"]) for image in instances.images.values()]
+    stems = [path.stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path.with_suffix("")) for path in paths]
 
 
 def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Failures) -> None:
@@ -132,9 +151,9 @@ def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Fa
         return [partial(write_mask, label=coco14.draw_label(annotations, shape, labels, coco14.SPEC.ignore))]
 
     items = []
-    for number, image in instances.images.items():
+    for name, (number, image) in zip(names_of(instances), instances.images.items(), strict=True):
         file, facts = Path(image["file_name"]), ((image["height"], image["width"]), instances.annotations[number])
-        items.append(Item(file, (mask_dir / f"{file.stem}.png",), (), facts=facts))
+        items.append(Item(file, (mask_dir / f"{name}.png",), (), facts=facts))
     each(f"masks of {instances.path.stem}", items, settings, draw, args, failures, what="masks")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError
-from misc.files.store import replacing, write_png
+from misc.files.store import remove_parts, replacing, write_png
 
 _OUTLINES = Path(__file__).with_suffix("") / "masks.json"
 Polygon = list[list[int]]
@@ -45,6 +45,7 @@ def write_sample(root: Path) -> tuple[Path, Path]:
     Raises InputError where a folder cannot be made, or scikit-image or one of its photographs is missing.
     """
     image_dir, mask_dir = Path(root) / "images", Path(root) / "masks"
+    remove_parts(Path(root))
     for name, picture in pictures().items():
         image = image_dir / f"{name}{Path(picture.file).suffix if picture.box is None else '.png'}"
         mask = mask_dir / f"{name}.png"

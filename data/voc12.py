@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from data.archives import Archive
 from data.datasets import DATASETS, read_names
 from misc.files.images import find_images
+from misc.files.store import read_text
 
 SPEC = DATASETS["voc12"]
 IMAGES, ANNOTATIONS, MASKS_AUG = "JPEGImages", "Annotations", "SegmentationClassAug"
@@ -40,7 +41,7 @@ def read_objects(path: Path) -> frozenset[str]:
     make a small file fill the memory, and VOC's files have none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise OSError("declares a document type, which no annotation needs")
         return frozenset((tag.findtext("name") or "").strip() for tag in ElementTree.fromstring(text).iter("object"))

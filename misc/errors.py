@@ -20,3 +20,8 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise OSError(f"{path}: {e}") from e
+
+
+def one_line(error: BaseException) -> str:
+    """The first words of what an error says, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

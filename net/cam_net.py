@@ -33,8 +33,14 @@ class CAMNet(Network):
 
     def maps(self, features: Tensor, keys: Tensor) -> Tensor:
         """features (N,D,h,w), class ids keys (P,) -> their CAMs (N,P,h,w) before ReLU."""
-        bias = None if self.classifier.bias is None else self.classifier.bias[keys]
-        return nn.functional.conv2d(features, self.classifier.weight[keys], bias)
+        weight, bias = (
+            self.classifier.weight[keys],
+            None if self.classifier.bias is None else self.classifier.bias[keys],
+        )
+        if features.is_cpu:
+            return nn.functional.conv2d(features, weight, bias)
+        maps = (weight.flatten(1) @ features.flatten(2)).unflatten(2, features.shape[2:])  # any P without a new plan
+        return maps if bias is None else maps + bias[:, None, None]
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """logits (..., K) -> class probabilities (..., K) by the head's own rule."""

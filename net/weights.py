@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from misc.errors import InputError
+from misc.errors import InputError, one_line
 from misc.files.download import download, sha256_of
 from misc.files.store import replacing
 from net import BACKBONES, NetFacts, Network, build_from
@@ -37,6 +37,8 @@ WAYS = (
 )
 Kind = TypeVar("Kind", bound=Network)
 _FORMAT = "generatePGT CAM network 1"
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
 
 
 def require_network(network: str, flag: str, weights_flag: str = "", weights: Path | str | None = None) -> None:
@@ -68,6 +70,8 @@ def load(network: str | None, source: str | None, cache_dir: Path, progress: boo
     elif "://" in source:
         try:
             path = download(source, cache_dir, progress=progress)
+            if "#" not in source:
+                _keep_weights(path)
         except (OSError, ValueError) as e:
             raise InputError(f"{e}. {WAYS}") from e
     else:
@@ -76,6 +80,15 @@ def load(network: str | None, source: str | None, cache_dir: Path, progress: boo
     if network not in (None, net.facts.network):
         raise InputError(f"{path} holds a {net.facts.network}, but --cam_network says {network}. {WAYS}")
     return net, sha256_of(path)
+
+
+def _keep_weights(path: Path) -> None:
+    """Raises InputError for a download that is no weights, whole: it does not stay, or it would be taken next time."""
+    try:
+        _read(path)
+    except InputError:
+        path.unlink()
+        raise
 
 
 def imagenet_file(network: str, progress: bool = True) -> Path:
@@ -133,7 +146,14 @@ def load_backbone(net: Network, source: Path | None, progress: bool = True) -> N
     network = net.facts.network
     path = source or imagenet_file(network, progress)
     with _fitting(path):
-        facts, state = _named(path)
+        try:
+            facts, state = _named(path)
+        except _UnknownError as e:
+            names = net.backbone.state_dict().keys()
+            if (own := next((s for s in e.states if names == s.keys()), None)) is None:
+                raise
+            net.backbone.load_state_dict(own)  # a backbone alone, by its own names
+            return
         if facts.network != network:
             raise ValueError(f"it is of a {facts.network}, and a {network} is wanted")
         if facts.head != "none":
@@ -144,6 +164,8 @@ def load_backbone(net: Network, source: Path | None, progress: bool = True) -> N
 
 
 def _built(facts: NetFacts, state: State) -> Network:
+    with torch.device("meta"):  # takes no memory: what a file says of its size is not believed
+        build_from(facts).load_state_dict(state, assign=True)
     net = build_from(facts)
     net.load_state_dict(state)
     return net.eval()
@@ -157,14 +179,14 @@ def _fitting(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise InputError(f"{path} does not fit ({_one_line(e)}). {WAYS}") from e
+        raise InputError(f"{path} does not fit ({one_line(e)}). {WAYS}") from e
 
 
 def save_checkpoint(path: Path, net: Network) -> None:
     """Writes weights and facts (nothing else) to path, atomically; read_checkpoint reads it."""
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    with replacing(path) as part:
-        torch.save({"format": _FORMAT, "facts": asdict(net.facts), "state_dict": state}, part)
+    with replacing(path) as part, part.open("wb") as f:  # into a file: torch writes the name of a path into the archive
+        torch.save({"format": _FORMAT, "facts": asdict(net.facts), "state_dict": state}, f)
 
 
 def save_half(path: Path, net: Network) -> None:
@@ -189,25 +211,43 @@ def _read(path: Path) -> tuple[State, Mapping | None]:
     except pickle.UnpicklingError as e:
         raise InputError(f"{path} holds more than plain weights, or is damaged, and was not opened. {WAYS}") from e
     except Exception as e:  # torch and safetensors raise half a dozen kinds for a damaged file, one has no common base
-        raise InputError(f"{path} is truncated or not a weights file ({_one_line(e)}). {WAYS}") from e
+        raise InputError(f"{path} is truncated or not a weights file ({one_line(e)}). {WAYS}") from e
     if not isinstance(held, Mapping):
         raise InputError(f"{path} holds a {type(held).__name__}, not a state dict. {WAYS}")
     if held.get("format") == _FORMAT:
         return held["state_dict"], held["facts"]
-    return held.get("state_dict", held.get("model", held)), None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    wrapped = (held[name] for name in _WRAPPERS if isinstance(held.get(name), Mapping))
+    return next(wrapped, held), None
 
 
 def _named(path: Path) -> Named:
     """-> what a file says of its network, and its tensors under the names used here."""
     state, facts = _read(path)
+    if bad := next((k for k, v in state.items() if torch.is_tensor(v) and not torch.isfinite(v).all()), None):
+        raise ValueError(f"{bad} holds numbers that are not finite: its training went astray")
     if facts is not None:
         return NetFacts(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}), state
-    state = {k.removeprefix("module."): v for k, v in state.items()}
-    for backbone in BACKBONES.values():
-        if (found := backbone.published(state)) is not None:
-            return found
-    raise ValueError("its tensors have the names of no network here")
+    for unwrapped in _unwrapped(state):
+        for backbone in BACKBONES.values():
+            if (found := backbone.published(unwrapped)) is not None:
+                return found
+    first = ", ".join(map(str, list(state)[:3]))
+    raise _UnknownError(f"its tensors have the names of no network here: {first}, ...", [*_unwrapped(state)])
+
+
+class _UnknownError(ValueError):
+    """states: the tensors, with and without the prefixes of their names."""
+
+    def __init__(self, message: str, states: list[State]):
+        super().__init__(message)
+        self.states = states
+
+
+def _unwrapped(state: State) -> Iterator[State]:
+    """The tensors by their names, and without what DataParallel, torch.compile and Lightning put before these."""
+    for _ in range(4):
+        yield state
+        prefix = next((p for p in _PREFIXES if any(str(k).startswith(p) for k in state)), None)
+        if prefix is None:
+            return
+        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

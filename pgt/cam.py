@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-MIN_SIDE = 32  # a shorter side is stretched to this before the network: deep pooling needs something to pool
+from pgt.sizes import network_size, quarter_size
+
 SHARE = 0.9999  # only the classes that carry this share of the weight are turned into maps
 _EPS = 1e-5
 
@@ -40,26 +41,6 @@ class CAMNet(MapNet, Protocol):
     def probabilities(self, logits: Tensor) -> Tensor: ...
 
 
-def quarter_size(size: Sequence[int]) -> tuple[int, int]:
-    """(H, W) of an image -> (h, w) of its maps."""
-    return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
-
-
-def network_size(size: Sequence[int], scale: float, step: int = 0, least: int = MIN_SIDE) -> tuple[int, int]:
-    """Size (H, W) of an image -> that of what the network sees of it at the scale; a side is at least `least`.
-
-    step: sides are brought to its nearest multiple, and one pixel. So pictures of hundreds of sizes come in a few
-    shapes, which is worth the slight stretch where a network pays for every new one (a GPU). The odd pixel, known from
-    DeepLab's 321 and 513, puts the centres of cells evenly over the picture at every stride: without it all maps lie up
-    to half a stride off (benchmarks/README.md).
-    """
-    if step:
-        height, width = (int(np.round(max(1, round((side - 1) / step)) * step * scale)) + 1 for side in size)
-    else:
-        height, width = (int(np.round(side * scale)) for side in size)
-    return max(least, height), max(least, width)
-
-
 def pyramid(image: np.ndarray, scales: Sequence[float], step: int = 0) -> list[np.ndarray]:
     """image (H,W,3) uint8 -> itself at each scale (bicubic), (h,w,3) uint8 of network_size."""
     sizes = (network_size(image.shape[:2], scale, step) for scale in scales)
@@ -71,9 +52,9 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def mirrored(pictures: Sequence[np.ndarray]) -> Tensor:
-    """B pictures (h,w,3) uint8 of one size -> (2B,3,h,w) uint8: the pictures, then their mirrors."""
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+def mirrored(pictures: Sequence[np.ndarray], device: torch.device | None = None) -> Tensor:
+    """B pictures (h,w,3) uint8 of one size -> (2B,3,h,w) uint8 on the device: the pictures, then their mirrors."""
+    batch = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2)
     return torch.cat([batch, batch.flip(-1)])
 
 
@@ -113,7 +94,7 @@ def pyramid_saliency(
 ) -> list[Tensor]:
     """multi_scale_saliency of images whose pyramids are made already; sizes: their own (H, W)."""
     n = len(pyramids)
-    features = [net.features(mirrored(level).to(net.device)) for level in zip(*pyramids, strict=True)]
+    features = [net.features(mirrored(level, net.device)) for level in zip(*pyramids, strict=True)]
     logits = torch.stack([net.logits(f) for f in features]).mean(0).view(2, n, -1).mean(0)
     weights = net.probabilities(logits.float()) ** power
     return [_saliency(net, [f[i::n] for f in features], weights[i], quarter_size(sizes[i])) for i in range(n)]
@@ -171,7 +152,7 @@ def pyramid_cams(
     n = len(pyramids)
     every = torch.cat([*keys]).unique() if n > 1 else keys[0]
     rows = [torch.searchsorted(every, own) for own in keys] if n > 1 else [slice(None)]
-    maps = [net.cam(mirrored(level).to(net.device), every)[1] for level in zip(*pyramids, strict=True)]
+    maps = [net.cam(mirrored(level, net.device), every)[1] for level in zip(*pyramids, strict=True)]
     return [
         fuse_cams([one for cam in maps for one in (cam[i][own], cam[n + i][own].flip(-1))], sizes[i])
         for i, own in enumerate(rows)

@@ -17,7 +17,8 @@ from data.datasets import read_names
 from misc.errors import InputError
 from misc.files.boxes import ImageBoxes, read_boxes
 from misc.files.held import Kept
-from misc.files.images import find_images, read_gray
+from misc.files.images import read_gray
+from misc.files.listing import matched
 from misc.files.store import read_json, write_json
 from misc.report.kinds import SALIENCY, folders, is_outdated
 from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, score_maps
@@ -27,7 +28,7 @@ from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from pgt.metrics.localization import BoxAccuracy
 from pgt.metrics.saliency import CURVES
-from step.sets import open_images
+from step.sets import list_images, open_images
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -64,16 +65,16 @@ def score_folders(args: Args, failures: Strict) -> None:
     """args.pred_dir against args.mask_dir, args.boxes or both; prints a table, writes args.out and args.per_image."""
     if not (args.mask_dir or args.boxes):
         raise InputError("nothing to compare with; give --mask_dir, --boxes or both")
-    masks = find_images(args.mask_dir, "--mask_dir") if args.mask_dir else {}
+    masks = list_images(args.mask_dir, "--mask_dir", "masks") if args.mask_dir else {}
     boxes = read_boxes(args.boxes) if args.boxes else {}
     if args.list:
-        names = read_names(args.list)
+        names = read_names(args.list, known=masks or boxes)
         masks, boxes = masks and only(masks, names, "--list", "mask"), boxes and only(boxes, names, "--list", "box")
 
     def score(folder: Path) -> tuple[dict, list[tuple]]:
-        preds = find_images(folder, "--pred_dir")
-        row, rows = score_masks(folder, masks, preds, args, failures) if masks else ({}, [])
-        return row | (score_boxes(folder, boxes, preds, args, failures) if boxes else {}), rows
+        preds = list_images(folder, "--pred_dir", "predictions")
+        row, rows = score_masks(folder, masks, matched(masks, preds), args, failures) if masks else ({}, [])
+        return row | (score_boxes(folder, boxes, matched(boxes, preds), args, failures) if boxes else {}), rows
 
     print(table(each_folder(args, score, IMAGE_COLUMNS), (*COLUMNS, "max_box_acc", "box_threshold")))
 

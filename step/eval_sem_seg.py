@@ -19,14 +19,13 @@ import numpy as np
 
 from data.datasets import DatasetSpec, get_dataset, read_names
 from misc.errors import InputError
-from misc.files.images import find_images
 from misc.files.predictions import FIRST_LABEL
 from misc.report.kinds import SEM_SEG
 from misc.report.seg_scores import IMAGE_COLUMNS, Scores, score_folder, score_splits
 from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, only, table
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
-from step.sets import open_eval
+from step.sets import list_images, open_eval
 
 COLUMNS = ("n", "miou", "miou_absent_0", "pixel_accuracy", "best_threshold", "contour_f", "contour_f_published")
 
@@ -60,8 +59,8 @@ def find_masks(args: Args, spec: DatasetSpec) -> dict[str, Path]:
         mask_dir, names = mask_dir or args.data_dir / spec.mask_dir, names or args.data_dir / spec.lists[args.split]
     if mask_dir is None:
         raise InputError("no masks; give --mask_dir, or --data_dir and --split")
-    masks = find_images(mask_dir, "--mask_dir")
-    return only(masks, read_names(names), names, f"mask in {mask_dir}") if names else masks
+    masks = list_images(mask_dir, "--mask_dir", "masks")
+    return only(masks, read_names(names, known=masks), names, f"mask in {mask_dir}") if names else masks
 
 
 def summary(scores: Scores, bg_score: float) -> dict:
@@ -101,7 +100,7 @@ def class_table(results: dict[str, dict], spec: DatasetSpec) -> str:
 @stage("which labels")
 class Labels:
     dataset: str | None = flag(None, "voc12, coco14, or a file of class names (.json, .txt)", often=True, required=True)
-    data_dir: Path | None = flag(None, "root of the data set, instead of --mask_dir and --list", often=True)
+    data_dir: Path | None = flag(None, "root of the data set, instead of --mask_dir and --list", often=True, reads=True)
     split: str = flag("val", "of --data_dir", often=True)
     keys: str = flag(
         "foreground",

@@ -1,15 +1,16 @@
 """Labels in the formats that other tools read.
 
-    python -m step.export --pred_dir A --image_dir B --format coco --dataset voc12          A/<stem>.png|npz|npy
+    python -m step.export --pred_dir A --image_dir B --format coco --dataset voc12          A/<name>.png|npz|npy
     python -m step.export --pred_dir result/cam_pamr --image_dir B --format voc --threshold 0.5   gray saliency labels
 
-Reads   PRED_DIR/<stem>.png|npz|npy, label maps or CAMs; gray saliency labels with --dataset saliency, its default
-Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets; labelme: OUT_DIR/<stem>.json;
-        masks: OUT_DIR/<stem>.png, 0 and 255
+Reads   PRED_DIR/<name>.png|npz|npy, label maps or CAMs; gray saliency labels with --dataset saliency, its default
+Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets, labelmap.txt; labelme:
+        OUT_DIR/<name>.json;
+        masks: OUT_DIR/<name>.png, 0 and 255
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +18,14 @@ import numpy as np
 
 from data.datasets import DATASETS, DatasetSpec, get_dataset
 from misc.errors import InputError
-from misc.files.images import find_images, image_size, read_gray, read_image
+from misc.files.images import image_size, read_gray, read_image
 from misc.files.predictions import FIRST_LABEL, Cams, read_prediction
 from misc.report.export import FORMATS, Labelled
 from misc.report.kinds import EXPORT_FORMATS, SALIENCY, folders
 from misc.run.evaluation import Command, Files, Strict, compare, main_of
 from misc.run.failures import Failures, Told
 from misc.run.flags import Args, Table, flag, stage
-from step.sets import open_images
+from step.sets import list_images, open_images
 
 SPEC = DATASETS["saliency"]
 
@@ -52,21 +53,32 @@ def export_folder(
     **options: str,
 ) -> None:
     """The labels in folder of all images (stem -> file); what cannot be used is added to failures."""
-    labelled = compare("export", folder, images, partial(read_one, read=read), args, failures)
-    n = FORMATS[fmt](labelled, spec, out_dir, **options)
-    print(f"export: {n} labels of {folder} as {fmt} in {out_dir}")
+    empty = []
+
+    def labelled() -> Iterator[Labelled]:
+        for item in compare("export", folder, images, partial(read_one, read=read), args, failures):
+            empty.append(not ((item.label != 0) & (item.label != spec.ignore)).any())
+            yield item
+
+    n = FORMATS[fmt](labelled(), spec, out_dir, **options)
+    print(f"export: {n} labels of {folder} as {fmt} in {out_dir}{f', {sum(empty)} without an object' * any(empty)}")
+    if n and all(empty):
+        print(f"warning: {folder}: none of its {n} labels holds an object, so the export is empty", file=sys.stderr)
 
 
-def read_one(_: str, path: Path, image: Path, read: Callable[[Path], np.ndarray]) -> Labelled:
+def read_one(name: str, path: Path, image: Path, read: Callable[[Path], np.ndarray]) -> Labelled:
     """With the label that read gives. Raises OSError where it cannot be used, or is not of the image's size."""
     label, shape = read(path), image_size(image)
     if shape == (1, 1):  # also of a file that is no picture: reading it says why
-        shape = read_image(image).shape[:2]
+        try:
+            shape = read_image(image).shape[:2]
+        except OSError as e:
+            raise OSError(f"its image {image} {e}") from e
     if not label.size:  # CAMs of no class
-        return Labelled(image, np.zeros(shape, np.uint8))
+        return Labelled(image, np.zeros(shape, np.uint8), name)
     if label.shape != shape:
         raise OSError(f"is {label.shape[::-1]}, its image {image} {shape[::-1]} (width, height)")
-    return Labelled(image, label)
+    return Labelled(image, label, name)
 
 
 def read_saliency(path: Path, threshold: float) -> np.ndarray:
@@ -88,7 +100,7 @@ def export_all(args: Args, failures: Strict) -> None:
     spec = get_dataset(args.dataset)
     if not args.pred_dir.is_dir():
         raise InputError(f"--pred_dir {args.pred_dir}: no such folder")
-    images = find_images(args.image_dir, "--image_dir")
+    images = list_images(args.image_dir, "--image_dir")
     if spec.name == SPEC.name:
         read = partial(read_saliency, threshold=args.threshold)
     else:
@@ -99,9 +111,11 @@ def export_all(args: Args, failures: Strict) -> None:
 
 @stage("labels, and what becomes of them")
 class Labels:
-    pred_dir: Path | None = flag(None, "labels", often=True, required=True)
-    image_dir: Path | None = flag(None, "their images; each needs a label of its name", often=True, required=True)
-    out_dir: Path | None = flag(None, "everything is written below this folder", often=True, required=True)
+    pred_dir: Path | None = flag(None, "labels", often=True, required=True, reads=True)
+    image_dir: Path | None = flag(
+        None, "their images; each needs a label of its name", often=True, required=True, reads=True
+    )
+    out_dir: Path | None = flag(None, "everything is written below this folder", often=True, required=True, writes=True)
     format: str | None = flag(None, "what to write", often=True, required=True, choices=EXPORT_FORMATS)
     dataset: str = flag(SPEC.name, "saliency, voc12, coco14, or a file of class names", often=True)
     threshold: float = flag(0.5, "saliency: foreground at and above this", at_least=0, at_most=1)

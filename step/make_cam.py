@@ -53,7 +53,8 @@ def run(args: Args, failures: Failures) -> None:
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
         found = pyramid_saliency(fast, [work.levels for work in works], [work.seen for work in works], power)
-        return [[partial(write_png, array=to_png(s, w.size))] for s, w in zip(found, works, strict=True)]
+        found = [saliency.float().cpu().numpy() for saliency in found]
+        return [[partial(write_map, saliency=s, size=w.size)] for s, w in zip(found, works, strict=True)]
 
     items = [Item(file, (out_dir / f"{stem}.png",), (file,)) for stem, file in images.items()]
     source = {"weights": weights, "sha256": sha256}
@@ -107,9 +108,10 @@ def make_maps(
         with out_of_memory("lower --max_side"):
             return maps(fast, works)
 
-    fill = bool(step) and len(items) > batch_size
-    batches = Batches(compute, batch_size, lambda work: [level.shape for level in work.levels], fill)
-    facts, items = {"network": net.facts.network, **source}, largest_first(items, args.max_side, step)
+    key = lambda work: ([level.shape for level in work.levels], bool(work.keys))  # noqa: E731
+    batches = Batches(compute, batch_size, key, fill=bool(step))
+    facts = {"network": net.facts.network, **source, **({"side_step": step} if step else {})}
+    items = largest_first(items, args.max_side, step)
     each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
 
 
@@ -144,7 +146,8 @@ def own_maps(net: Network, works: Sequence[Work]) -> list[np.ndarray]:
     return [next(found).cpu().numpy() if w.keys else np.zeros((0, *w.size), np.float32) for w in works]
 
 
-def to_png(saliency: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    """saliency (h,w) in [0,1] -> uint8 of this size (H, W), bilinear."""
-    full = cv2.resize(saliency.float().cpu().numpy(), size[::-1], interpolation=cv2.INTER_LINEAR)
-    return (full * 255).round().astype(np.uint8)
+def write_map(path: Path, saliency: np.ndarray, size: tuple[int, int], made_from: str) -> None:
+    """saliency (h,w) float32 in [0,1] -> an 8-bit PNG of this size (H, W), bilinear."""
+    full = cv2.resize(saliency, size[::-1], interpolation=cv2.INTER_LINEAR)
+    np.multiply(full, 255, out=full)  # in place: of a large photograph each copy is a gigabyte
+    write_png(path, np.rint(full, out=full).astype(np.uint8), made_from=made_from)

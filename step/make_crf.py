@@ -6,25 +6,29 @@ Writes  RESULT_DIR/crf_la/<name>.npz and crf_ha: keys (P+1,), labels, background
 Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
 from misc.files.predictions import read_cams
 from misc.files.store import write_cams
-from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
-from misc.run.each import Batches, Item, Write, each
+from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import resize_maps
 from pgt.crf import CRFParams, mean_field, unary_from_cam
-from step.refine import crf_on
+from step.refine import batches_on, crf_on, refining_device
 from step.sets import largest_first, open_train
+
+if TYPE_CHECKING:
+    import torch
 
 FOLDERS = ("crf_la", "crf_ha")
 
@@ -32,20 +36,18 @@ FOLDERS = ("crf_la", "crf_ha")
 def run(args: Args, failures: Failures) -> None:
     images, params = open_train(args).images, args.crf.at_scale(args.crf_scale)
     settings = {**asdict(params), "max_side": args.max_side}
-    device = pick_device(args.device, args.deterministic)
-    on_device = facts_of(device).refines
+    device = refining_device(args)
 
     def make(item: Item, data: Sequence[Held]) -> Work | list[Write]:
         image = read_image(data[0])
         cams = read_cams(data[1], image.shape[:2])
         work = Work(image, at_most(image, args.max_side), np.append(0, cams.labels), cams.scores)
-        if on_device:
+        if device:
             return work
         return work.writes([crf_map(image, work.cam, alpha, params, args.max_side) for alpha in args.crf_alphas])
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:
-        with out_of_memory("lower --max_side"):
-            maps = zip(*(crf_maps(works, alpha, params, device) for alpha in args.crf_alphas), strict=True)
+        maps = zip(*(crf_maps(works, alpha, params, device) for alpha in args.crf_alphas), strict=True)
         return [work.writes(pair) for work, pair in zip(works, maps, strict=True)]
 
     items = [
@@ -54,10 +56,8 @@ def run(args: Args, failures: Failures) -> None:
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     parts = [{**settings, "alpha": alpha} for alpha in args.crf_alphas]
-    batches = None
-    if on_device:
-        items = largest_first(items, args.max_side)
-        batches = Batches(compute, batch_size_for(device, 0), lambda work: (work.small.shape, len(work.cam)))
+    batches = batches_on(device, compute, lambda work: (work.small.shape, len(work.cam)))
+    items = largest_first(items, args.max_side) if batches else items
     each("make_crf", items, lambda _: parts, make, args, failures, what="pairs of maps", key="crf", batches=batches)
 
 

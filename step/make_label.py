@@ -13,17 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from pgt.crf import mean_field, unary_from_prob, unary_from_saliency
 from pgt.pamr import refine_saliency, refine_saliency_torch
 from pgt.superpixel import threshold_by_mean
-from step.refine import Refiner, crf_on, on, refine_folder, to_uint8
+from step.refine import Refiner, crf_on, on, planes_on, refine_folder, to_uint8
 from step.sets import open_images
 
 if TYPE_CHECKING:
+    import torch
+
     from run_sample import Label
 
 
@@ -32,9 +33,9 @@ def run(args: Args, failures: Failures) -> None:
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     out_dir = args.cam_pamr_out_dir or args.result_dir / "cam_pamr"
     settings = "make_label", {**asdict(args.label), "max_side": args.max_side}
-    refiner = Refiner(
-        partial(make_label, params=args.label), lambda _, cam: cam, partial(make_labels, params=args.label)
-    )
+    runs = args.label.pamr_num_iter or args.label.crf is not None
+    finish = partial(make_labels, params=args.label) if runs else None
+    refiner = Refiner(partial(make_label, params=args.label), lambda _, cam: cam, finish)
     refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refiner, settings, args, failures)
 
 
@@ -54,7 +55,9 @@ def make_labels(
     """make_label of images of one size, PAMR and CRF on a device."""
     saliency = on(device, cams).float() / 255
     if params.pamr_num_iter:
-        saliency = refine_saliency_torch(on(device, images), saliency, params.pamr_dilations, params.pamr_num_iter)
+        saliency = refine_saliency_torch(
+            planes_on(device, images), saliency, params.pamr_dilations, params.pamr_num_iter
+        )
     maps = saliency.cpu().numpy()
     if params.crf is not None:
         maps = crf_on(device, images, [unary(one, params) for one in maps], params.crf)[:, 1]

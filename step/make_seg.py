@@ -21,7 +21,7 @@ from torch import Tensor
 
 from misc.files.download import sha256_of
 from misc.files.held import Held
-from misc.files.images import at_most, find_images, read_image
+from misc.files.images import at_most, read_image
 from misc.files.labels import write_mask
 from misc.run.device import in_turns, pick_device, side_step_for
 from misc.run.each import Item, Write, each
@@ -33,9 +33,9 @@ from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
-from pgt.cam import network_size
 from pgt.crf import CRFParams, dense_crf
-from step.sets import open_split
+from pgt.sizes import network_size
+from step.sets import list_images, open_split
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
@@ -100,8 +100,8 @@ def refined(image: np.ndarray, prob: np.ndarray, crf: CRFParams) -> np.ndarray:
 
 
 def run_folder(args: Args, failures: Failures) -> None:
-    """The pictures of --image_dir; a name is a stem."""
-    files = find_images(args.image_dir, "--image_dir")
+    """The pictures of --image_dir."""
+    files = list_images(args.image_dir, "--image_dir")
     segment(dict(islice(files.items(), args.limit)), args, failures)
 
 
@@ -110,7 +110,7 @@ PASSES = {"make_seg": Pass(True, "step.make_seg:run_folder", "seg")}
 
 @stage("pictures", of=("make_seg",))
 class Pictures:
-    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True)
+    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True, reads=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
 

@@ -36,8 +36,8 @@ from net import AffinityNet, for_inference
 from net.affinitynet import affinity
 from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
-from pgt.cam import network_size
 from pgt.crf import dense_crf
+from pgt.sizes import network_size
 from step.sets import open_all
 
 if TYPE_CHECKING:

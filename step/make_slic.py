@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -23,6 +22,8 @@ from step.refine import Refiner, crf_on, refine_folder
 from step.sets import open_images
 
 if TYPE_CHECKING:
+    import torch
+
     from run_slic import Slic
 
 
@@ -31,7 +32,8 @@ def run(args: Args, failures: Failures) -> None:
     out_dir = args.cam_slic_out_dir or args.result_dir / "cam_slic"
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     settings = "make_slic", {**asdict(args.slic), "max_side": args.max_side}
-    refiner = Refiner(*(partial(part, params=args.slic) for part in (make_slic, superpixel_map, finish_on)))
+    one, prepare, finish = (partial(part, params=args.slic) for part in (make_slic, superpixel_map, finish_on))
+    refiner = Refiner(one, prepare, finish if args.slic.crf is not None else None)
     refine_folder("make_slic", "cam_slic", images, cam_dir, out_dir, refiner, settings, args, failures)
 
 
@@ -51,9 +53,8 @@ def finish_on(
     images: Sequence[np.ndarray], maps: Sequence[np.ndarray], device: torch.device, params: Slic
 ) -> list[np.ndarray]:
     """What make_slic does after superpixel_map, for images of one size, on a device."""
-    if params.crf is not None:
-        maps = crf_on(device, images, [unary_from_prob(np.stack([1 - p, p])) for p in maps], params.crf)[:, 1]
-    return [to_label(p) for p in maps]
+    energies = [unary_from_prob(np.stack([1 - p, p])) for p in maps]
+    return [to_label(p) for p in crf_on(device, images, energies, params.crf)[:, 1]]
 
 
 def to_label(p: np.ndarray) -> np.ndarray:

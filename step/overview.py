@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.files.images import read_gray, read_image
+from misc.files.images import at_most, read_gray, read_image
 from misc.files.store import write_png
 from misc.report.kinds import SALIENCY, Kind, folders
 from misc.report.overview import cam_overlay, contact_sheet
@@ -18,6 +18,8 @@ from misc.run.evaluation import compare
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from step.sets import open_images
+
+_SIDE = 4096  # of the pictures of a row, which wait in memory for those of all rows
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -33,16 +35,16 @@ def run(args: Args, failures: Failures) -> None:
 
 def row(stem: str, image_path: Path, mask: Path | None, dirs: Mapping[Kind, Path]) -> dict[str, np.ndarray]:
     """title -> picture, of what there is; a map that is not of the image's size is left out."""
-    image = read_image(image_path)
+    image = at_most(read_image(image_path), _SIDE)
     pictures = {"image": image}
     for kind, folder in dirs.items():
         path = folder / f"{stem}.png"
         if path.is_file():
-            gray = read_gray(path)
+            gray = at_most(read_gray(path), _SIDE)
             if kind.style != "heat":
                 pictures[kind.title] = gray
             elif gray.shape == image.shape[:2]:
                 pictures[kind.title] = cam_overlay(image, gray)
     if mask:
-        pictures["mask"] = read_gray(mask)
+        pictures["mask"] = at_most(read_gray(mask), _SIDE)
     return pictures

@@ -1,24 +1,33 @@
-"""What make_label and make_slic share: every image with its map -> a label, by several workers, resumable."""
+"""What make_label and make_slic share: every image with its map -> a label, by several workers, resumable.
 
-from collections.abc import Callable, Mapping, Sequence
+Torch is loaded where a device takes part, and not before: it takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_gray, read_image
+from misc.files.listing import list_pictures, matched
 from misc.files.store import write_png
-from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
+from misc.run.driver import may_refine
 from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from pgt.crf import CRFParams, mean_field_torch
+from pgt.crf import CRFParams
 from step.sets import largest_first
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,12 @@ class Refiner:
     """image (H,W,3) uint8 RGB and map (H,W) uint8 -> label (H,W) uint8.
 
     one(image, map): on the CPU. The same on a device: prepare(image, map), in threads, and finish(images, what was
-    prepared of them, device), of images of one size together -> their labels.
+    prepared of them, device), of images of one size together -> their labels; None where a device has no part in it.
     """
 
     one: Callable[[np.ndarray, np.ndarray], np.ndarray]
     prepare: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    finish: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], torch.device], Sequence[np.ndarray]]
+    finish: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], torch.device], Sequence[np.ndarray]] | None
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,8 @@ def refine_folder(
     key: the name of their record (misc/run/records.py). refiner sees image and map at --max_side at most; the label is
     brought back to the image's own size. settings: parts of the fingerprint besides both files.
     """
-
-    device = pick_device(args.device, args.deterministic)
-    on_device = facts_of(device).refines
+    finish = refiner.finish
+    device = refining_device(args) if finish else None
 
     def make(item: Item, data: Sequence[Held]) -> Prepared | list[Write]:
         image = read_image(data[0])
@@ -72,26 +80,22 @@ def refine_folder(
         except ValueError as e:
             raise OSError(f"its map {data[1].path} {e}") from e
         seen = at_most(image, args.max_side), at_most(cam, args.max_side)
-        return (
-            Prepared(seen[0], refiner.prepare(*seen), cam.shape)
-            if on_device
-            else to_write(refiner.one(*seen), cam.shape)
-        )
+        if device:
+            return Prepared(seen[0], refiner.prepare(*seen), cam.shape)
+        return to_write(refiner.one(*seen), cam.shape)
 
     def compute(group: Sequence[Prepared]) -> list[list[Write]]:
-        with out_of_memory("lower --max_side"):
-            labels = refiner.finish([one.image for one in group], [one.part for one in group], device)
+        labels = finish([one.image for one in group], [one.part for one in group], device)
         return [to_write(label, one.size) for label, one in zip(labels, group, strict=True)]
 
+    maps = matched(images, list_pictures(cam_dir, "the maps").files if cam_dir.is_dir() else {})
     items = [
-        Item(file, (out_dir / f"{stem}.png",), (file, cam_dir / f"{stem}.png"), "make_cam")
+        Item(file, (out_dir / f"{stem}.png",), (file, maps.get(stem, cam_dir / f"{stem}.png")), "make_cam")
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]
-    batches = None
-    if on_device:
-        items = largest_first(items, args.max_side)
-        batches = Batches(compute, batch_size_for(device, 0), lambda one: one.image.shape)
+    batches = batches_on(device, compute, lambda one: one.image.shape)
+    items = largest_first(items, args.max_side) if batches else items
     each(step, items, lambda _: parts, make, args, failures, key=key, batches=batches)
 
 
@@ -99,17 +103,50 @@ def to_write(label: np.ndarray, size: tuple[int, int]) -> list[Write]:
     return [partial(write_png, array=cv2.resize(label, size[::-1], interpolation=cv2.INTER_LINEAR))]
 
 
+def refining_device(args: Args) -> torch.device | None:
+    """The device that refines, None where the CPU's cores do."""
+    if not may_refine(args.device):
+        return None
+    from misc.run.device import facts_of, pick_device
+
+    device = pick_device(args.device, args.deterministic)
+    return device if facts_of(device).refines else None
+
+
+def batches_on(
+    device: torch.device | None, compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]], key: Callable
+) -> Batches | None:
+    """How a device takes part in a pass; None without one."""
+    if device is None:
+        return None
+    from misc.run.device import batch_size_for, out_of_memory
+
+    def within(group: Sequence[Any]) -> list[Sequence[Write]]:
+        with out_of_memory("lower --max_side"):
+            return [*compute(group)]
+
+    return Batches(within, batch_size_for(device, 0), key)
+
+
+def planes_on(device: torch.device, images: Sequence[np.ndarray]) -> torch.Tensor:
+    """Images (H,W,3) uint8 of one size -> (N,3,H,W) on the device."""
+    return on(device, images).permute(0, 3, 1, 2)
+
+
 def on(device: torch.device, arrays: Sequence[np.ndarray]) -> torch.Tensor:
-    """Arrays of one shape -> a batch on the device; images (H,W,3) -> (N,3,H,W)."""
-    batch = torch.from_numpy(np.stack(arrays)).to(device)
-    return batch.permute(0, 3, 1, 2) if batch.dim() == 4 and batch.shape[3] == 3 else batch
+    """Arrays of one shape -> a batch on the device."""
+    import torch
+
+    return torch.from_numpy(np.stack(arrays)).to(device)
 
 
 def crf_on(
     device: torch.device, images: Sequence[np.ndarray], energies: Sequence[np.ndarray], params: CRFParams
 ) -> np.ndarray:
     """Images (H,W,3) uint8 of one size and their energies (C,H,W) -> marginals (N,C,H,W) of a CRF on the device."""
-    return mean_field_torch(on(device, images), on(device, energies), params).cpu().numpy()
+    from pgt.crf import mean_field_torch
+
+    return mean_field_torch(planes_on(device, images), on(device, energies), params).cpu().numpy()
 
 
 def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -71,7 +71,7 @@ def run_classes(args: Args, failures: Failures) -> None:
     images, masks = {}, {}
     for part in parts:
         images |= zip(part.images.names, part.images.files, strict=True)
-        masks |= part.masks()
+        masks |= part.masks
     sources = sources_of(parts[0].images.files[0].parent, images, folders(SEGMENTATION, args))
     if parts[0].mask_dir:
         sources[Column("mask", "mask", "classes", parts[0].mask_dir)] = masks

@@ -13,10 +13,13 @@ from data.segmentation import SegmentationSet, has_split, open_segmentation
 from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError
-from misc.files.images import image_size, limit_side
+from misc.files.images import image_size, limit_side, require_some
+from misc.files.listing import list_pictures
+from misc.files.store import write_text
+from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
-from pgt.cam import network_size
+from pgt.sizes import network_size
 
 
 def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:
@@ -28,9 +31,21 @@ def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:
 
 
 def open_images(args: Args) -> ImageFolder:
-    """The images to label for saliency, and their masks."""
-    root, flag = args.sal_dataset_dir, args.images_flag
-    return _once(args, "images", lambda: open_folder(root, args.limit, args.mask_dir, flag))
+    """The images to label for saliency, and their masks. Tells of them, once."""
+    return _once(args, "images", lambda: _open_images(args))
+
+
+def _open_images(args: Args) -> ImageFolder:
+    found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
+    print(found.told, flush=True)
+    return found
+
+
+def list_images(folder: Path, flag: str, what: str = "images") -> dict[str, Path]:
+    """misc.files.images.find_images, and tells of what was found."""
+    listing = list_pictures(folder, flag)
+    print(f"{what}: {len(listing.files)} in {folder}{listing.told()}", flush=True)
+    return require_some(listing, folder, flag)
 
 
 def open_split(args: Args, split: str) -> SegmentationSet:
@@ -45,6 +60,9 @@ def _open_split(args: Args, split: str) -> SegmentationSet:
     except InputError as e:
         hint = f"; python -m data.prepare {args.dataset} --root {root} gets and checks it" if spec else ""
         raise InputError(f"{e}{hint}") from e
+    if is_main():
+        masks = f", masks of {len(found.masks)}" if found.mask_dir else ""
+        print(f"{split}: {len(found.images)} images in {root}{masks}, {found.images.told}", flush=True)
     if args.limit:
         images = found.images.take(range(min(args.limit, len(found.images))))
         found = SegmentationSet(images, found.spec, found.mask_dir)
@@ -61,8 +79,19 @@ def _source(args: Args) -> tuple[Path, DatasetSpec | None, str]:
 
 
 def open_train(args: Args) -> SegmentationSet:
-    """What is trained on, and therefore labelled: --train_split, and --extra_data_dir's images of its classes."""
+    """What is trained on, and therefore labelled: --train_split, and --extra_data_dir's images of its classes.
+
+    The other parts are opened too: what is wrong with them is told before the work. RESULT_DIR/class_names.txt has the
+    order of the labels.
+    """
+    return _once(args, "train", lambda: _open_train(args))
+
+
+def _open_train(args: Args) -> SegmentationSet:
     train = open_split(args, args.train_split or _train_split(args))
+    open_eval(args)
+    if is_main():
+        write_text(args.result_dir / "class_names.txt", "".join(f"{name}\n" for name in train.spec.class_names))
     if not args.extra_data_dir:
         return train
     flag, names = "--extra_data_dir", train.spec.class_names

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import net
-from data.labelled import LabelledImages, describe, open_labelled
+from data.labelled import LabelledImages, describe, open_labelled, require_learnable
 from misc.errors import InputError
 from misc.files.boxes import ImageBoxes, read_boxes
-from misc.files.images import find_images, read_image, read_mask, read_named
+from misc.files.images import read_image, read_mask, read_named
+from misc.files.listing import find_masks, matched
 from misc.files.store import read_json, write_json
 from misc.report.overview import cam_overlay
 from misc.run.device import facts_of
@@ -44,6 +45,7 @@ from pgt.losses import feature_similarity_loss, max_norm, multilabel_soft_margin
 from pgt.metrics.classification import ClassScores
 from pgt.metrics.localization import BoxAccuracy
 from pgt.metrics.saliency import SaliencyMetrics
+from pgt.sizes import network_size
 
 if TYPE_CHECKING:
     from run_sample import TrainCam
@@ -78,6 +80,7 @@ def open_data(args: Args) -> tuple[LabelledImages, LabelledImages | None]:
     if args.cls_dataset_dir is None:
         raise InputError("--train_cam_pass needs --cls_dataset_dir, such as a folder with a folder of images per class")
     data = open_labelled(args.cls_dataset_dir, args.cls_layout, flag="--cls_dataset_dir")
+    require_learnable(data, "--cls_dataset_dir")
     if args.cls_val_dir is None:
         return data, None
     return data, open_labelled(args.cls_val_dir, args.cls_layout, class_names=data.class_names, flag="--cls_val_dir")
@@ -142,18 +145,18 @@ class MapScores:
     _boxes: BoxAccuracy = field(default_factory=BoxAccuracy)
     _f: SaliencyMetrics = field(default_factory=SaliencyMetrics)
 
-    def step(self, stem: str, cam: np.ndarray, size: tuple[int, int]) -> None:
-        """Add the image of this stem and size (H, W), if it has boxes or a mask: maps (P,h,w) in [0,1] of its classes.
+    def step(self, name: str, cam: np.ndarray, size: tuple[int, int]) -> None:
+        """Add the image of this name and size (H, W), if it has boxes or a mask: maps (P,h,w) in [0,1] of its classes.
 
         Raises OSError for a mask that cannot be read or is of another size.
         """
         if not len(cam):
             return
         cam = cv2.resize(cam.max(axis=0), size[::-1], interpolation=cv2.INTER_LINEAR)
-        if self.boxes and stem in self.boxes:
-            self._boxes.step(cam, self.boxes[stem].at(size))
-        if self.masks and stem in self.masks:
-            mask = read_mask(file := self.masks[stem])
+        if self.boxes and name in self.boxes:
+            self._boxes.step(cam, self.boxes[name].at(size))
+        if self.masks and name in self.masks:
+            mask = read_mask(file := self.masks[name])
             if mask.shape != size:
                 raise OSError(f"{file} is {mask.shape[1]} x {mask.shape[0]}, its image {size[1]} x {size[0]}")
             self._f.step((255 * cam).round().astype(np.uint8), mask)
@@ -168,8 +171,12 @@ class Validation:
 
     def __init__(self, data: LabelledImages, val: LabelledImages | None, side: int, args: Args):
         self.shown, self.val, self.side = val or data, val, side
-        self.boxes = read_boxes(args.cls_val_boxes) if args.cls_val_boxes else None
-        self.masks = find_images(args.cls_val_masks, "--cls_val_masks") if args.cls_val_masks else None
+        names = val.names if val else ()
+        self.boxes = matched(names, read_boxes(args.cls_val_boxes)) if args.cls_val_boxes else None
+        self.masks = find_masks(args.cls_val_masks, names, "--cls_val_masks") if args.cls_val_masks else None
+        for flag, found in (("--cls_val_boxes", self.boxes), ("--cls_val_masks", self.masks)):
+            if found == {}:
+                raise InputError(f"{flag}: none of it is of an image of --cls_val_dir; give those of its names")
         self.best, self.best_file = -1.0, args.result_dir / "ckpt" / "cam_best.pth"
         self.board = None
         if args.tensorboard and is_main():
@@ -198,11 +205,11 @@ class Validation:
             return {}
         fast = net.for_inference(network)
         classes, maps = ClassScores(self.val.single_label), MapScores(self.boxes, self.masks)
-        for file, label in zip(self.val.files, self.val.labels, strict=True):
+        for file, name, label in zip(self.val.files, self.val.names, self.val.labels, strict=True):
             image = read_image(file)
             logits, cam = validation_cam(fast, image, self.side)
             classes.step(logits, label)
-            maps.step(file.stem, cam[label.astype(bool)], image.shape[:2])
+            maps.step(name, cam[label.astype(bool)], image.shape[:2])
         return {**classes.get_results(), **maps.get_results()}
 
     def panels(self, network: Network) -> Iterator[tuple[str, np.ndarray]]:
@@ -238,7 +245,8 @@ def validation_cam(network: Network, image: np.ndarray, side: int) -> tuple[np.n
     """image (H,W,3) uint8 -> logits (K,), and the maps of the image and its mirror (K,h,w) in [0,1], at the scale at
     which the short side is that of the training."""
     scale = side / min(image.shape[:2])
-    image = augment.resize(image, tuple(round(n * scale) for n in image.shape[:2]))
+    size = tuple(round(n * scale) for n in image.shape[:2])
+    image = augment.resize(image, network_size(size, 1.0, facts_of(network.device).side_step, least=1))
     img = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(network.device)
     logits, cam = network.cam(torch.cat([img, img.flip(-1)]))
     cam = (cam[0] + cam[1].flip(-1)).float().relu()

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import net
-from data.labelled import LabelledImages, describe
+from data.labelled import LabelledImages, describe, require_learnable
 from misc.errors import InputError
 from misc.files.images import read_named
 from misc.run.device import facts_of
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
+from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long, resize
 from misc.train.loop import Group, Order, factor_groups
 from misc.train.recolor import color_jitter_steps, recolored
 from misc.train.stage import Stage, start_of, train
@@ -37,6 +37,7 @@ from net.network import Fixed, parameter_groups, resized
 from net.prototypes import class_prototypes
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
+from pgt.sizes import network_size
 from step.sets import open_train
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def run(args: Args, failures: Failures) -> None:
     recipe = args.seam
     losses = loss_weights(args)
     data = open_train(args).images
+    require_learnable(data, "--data_dir")
     if is_main():
         print(describe(data), flush=True)
     name, weights = start_of(args, "seam", require_network)
@@ -145,6 +147,7 @@ def start_from_prototypes(network: Network, data: LabelledImages, recipe: Seam) 
     network.eval()
     for i in sorted(first):
         image = random_resize_long(read_named(data.files[i]), side, side, np.random.default_rng(0))
+        image = resize(image, network_size(image.shape[:2], 1.0, facts_of(network.device).side_step, least=1))
         img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
         features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
     weights = class_prototypes(torch.stack(features).cpu(), torch.from_numpy(data.labels[sorted(first)]))

@@ -1,10 +1,12 @@
 """Tensors that claim to be on CUDA, on a machine without a GPU: what mixes devices fails as it would there.
 
 PyTorch's FakeTensorMode does that without values; here the values are kept, on the CPU, so that whole commands run:
-what asks a tensor for a number gets it, and a label is a label. Forward passes alone: autograd would ask for a driver.
+what asks a tensor for a number gets it, and a label is a label. float64 is refused, as MPS would. Forward passes alone:
+autograd would ask for a driver.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +27,8 @@ class Claimed(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "Claimed":
+        if held.dtype == torch.float64:
+            raise TypeError("float64 on a device: it is slow on CUDA, and MPS has none")
         shape = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
         made = Tensor._make_wrapper_subclass(cls, held.shape, device=CUDA, **shape)
         made.held = held
@@ -45,7 +49,9 @@ class _Mode(TorchDispatchMode):
 def _run(func: Any, args: Sequence, kwargs: Mapping) -> Any:
     kind = func.overloadpacket.__name__
     asked = kwargs.get("device")
-    tensors = [t for t in tree_leaves((args[:1] if kind in _INDEXED else args, kwargs)) if isinstance(t, Tensor)]
+    tensors = [
+        t for t in tree_leaves((args[:1] + args[2:] if kind in _INDEXED else args, kwargs)) if isinstance(t, Tensor)
+    ]
     claimed = [isinstance(t, Claimed) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     here = [isinstance(t, Claimed) for t in tensors if t.dim() or isinstance(t, Claimed)]  # a CPU's number is taken
     mixed = len({*here}) > 1 or (kind in _INDEXED and any(claimed) and not all(here))
@@ -65,13 +71,26 @@ def _held(value: Any) -> Any:
     return value.held if isinstance(value, Claimed) else value
 
 
+_plain_submit = ThreadPoolExecutor.submit
+
+
+def _submit(pool: ThreadPoolExecutor, fn: Any, *args: Any, **kwargs: Any) -> Any:
+    def claiming() -> Any:
+        torch._C._set_only_lift_cpu_tensors(True)  # of this thread
+        with _Mode():
+            return fn(*args, **kwargs)
+
+    return _plain_submit(pool, claiming)
+
+
 @contextmanager
 def claiming_cuda() -> Iterator[torch.device]:
-    """Within, in this thread, what asks for CUDA gets tensors that claim to be there."""
+    """Within, what asks for CUDA gets tensors that claim to be there, in this thread and those that pools start."""
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     precision = torch.get_float32_matmul_precision()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     start, torch.cuda._lazy_init = torch.cuda._lazy_init, lambda: None
+    submit, ThreadPoolExecutor.submit = ThreadPoolExecutor.submit, _submit  # threads claim as well
     torch._C._ensureCUDADeviceGuardSet()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) is made on the CPU, and brought there
     try:
@@ -79,6 +98,6 @@ def claiming_cuda() -> Iterator[torch.device]:
             yield CUDA
     finally:
         torch._C._set_only_lift_cpu_tensors(False)
-        torch.cuda._lazy_init = start
+        torch.cuda._lazy_init, ThreadPoolExecutor.submit = start, submit
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
         torch.set_float32_matmul_precision(precision)

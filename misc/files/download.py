@@ -23,7 +23,7 @@ TRIES = 5
 PAUSE = 1.0  # seconds before the second try, doubled before each further one
 TIMEOUT = 30.0  # seconds without a byte until a line counts as broken
 CHUNK = 1 << 18  # bytes
-LIMIT = 1 << 33  # bytes of a file whose sum is not known
+LIMIT = 1 << 31  # bytes of a file whose sum is not known
 _ALLOWED = re.compile(r"(?i)(https://[a-z0-9._-]+|http://(localhost|127\.0\.0\.1|\[::1]))(:\d+)?([/?][!-~]*)?")
 
 
@@ -31,16 +31,17 @@ class DownloadError(OSError):
     """A download failed. The message is one sentence: the URL, what happened, and what to do."""
 
 
-def download(url: str, folder: Path, name: str | None = None, progress: bool = True) -> Path:
+def download(url: str, folder: Path, name: str | None = None, progress: bool = True, limit: int | None = None) -> Path:
     """The file behind url: from folder without a request if it is there already, else downloaded into it.
 
     url: https, or http from this machine itself (localhost); it may end in #sha256=<64 hex digits, or the first 8 or
     more of them>. With a sum, a file that is there is checked too, and what a broken transfer leaves is resumed by the
     next try or the next call. name: of the file, by default another one for each URL. progress: a bar on stderr, if
-    that is a terminal.
+    that is a terminal. limit: bytes at which it stops, None: without a sum LIMIT.
 
     ValueError: a URL or sum of another form. DownloadError: the server refuses, the line breaks at every try, the sum
-    is wrong (that file is removed), folder cannot be written; without a sum also a web page, or more than LIMIT.
+    is wrong (that file is removed), folder cannot be written, it has more bytes than limit; without a sum also a web
+    page. What else comes without a sum is for the caller to check, and to remove.
     """
     url, _, fragment = url.partition("#")
     if not _ALLOWED.fullmatch(url):
@@ -57,7 +58,7 @@ def download(url: str, folder: Path, name: str | None = None, progress: bool = T
             if not sha256:
                 at_end.callback(part.unlink, missing_ok=True)
             if not (path.is_file() and sha256_of(path).startswith(sha256)):
-                _fetch(url, part, sha256, progress)
+                _fetch(url, part, sha256, progress, limit)
                 part.replace(path)
     except DownloadError:
         raise
@@ -81,12 +82,12 @@ def _name_of(url: str) -> str:
     return f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name[-100:]}"
 
 
-def _fetch(url: str, part: Path, sha256: str, progress: bool) -> None:
+def _fetch(url: str, part: Path, sha256: str, progress: bool, limit: int | None) -> None:
     """Makes part the whole file, in several tries where a further one may help."""
     for attempt in range(TRIES):
         time.sleep(PAUSE * 2 ** (attempt - 1) if attempt else 0)
         try:
-            _transfer(url, part, bool(sha256), progress)
+            _transfer(url, part, bool(sha256), progress, limit)
             break
         except HTTPError as e:
             if e.code == 416 and sha256:  # there is no more of it
@@ -104,22 +105,23 @@ def _fetch(url: str, part: Path, sha256: str, progress: bool) -> None:
         raise DownloadError(f"{url} {problem}: check the sum and the source, then run again")
 
 
-def _transfer(url: str, part: Path, has_sum: bool, progress: bool) -> None:
+def _transfer(url: str, part: Path, has_sum: bool, progress: bool, limit: int | None) -> None:
     """One request: for the rest of part where a sum will tell whether it fits, else for the whole file."""
     kept = part.stat().st_size if has_sum and part.exists() else 0
     headers = {"User-Agent": "generatePGT"} | ({"Range": f"bytes={kept}-"} if kept else {})
     with build_opener(_SafeRedirect).open(Request(url, headers=headers), timeout=TIMEOUT) as response:
-        start = kept if response.status == 206 else 0
+        start, most = kept if response.status == 206 else 0, limit or (0 if has_sum else LIMIT)
         total = None if response.length is None else start + response.length
         if not has_sum and response.headers.get_content_type() == "text/html":
             raise DownloadError(f"{url} gives a web page (text/html): download the file by hand, or give its address")
         # disable None: silent where stderr is no terminal
         bar = {"total": total, "initial": start, "desc": part.stem, "disable": None if progress else True}
-        with part.open("ab" if start else "wb") as f, tqdm.wrapattr(f, "write", **bar) as file:
+        with ExitStack() as at_end, part.open("ab" if start else "wb") as f, tqdm.wrapattr(f, "write", **bar) as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
-                if not has_sum and max(f.tell(), total or 0) > LIMIT:
-                    raise DownloadError(f"{url} has more than {LIMIT} bytes: give its #sha256 to get it all the same")
+                if most and max(f.tell(), total or 0) > most:
+                    at_end.callback(part.unlink, missing_ok=True)
+                    raise DownloadError(f"{url} has more than {most} bytes: give its #sha256 to get it all the same")
     if response.length:
         raise ConnectionError(f"the line broke, {response.length} bytes before the end")
 

@@ -1,13 +1,26 @@
 """A file that is read once, to be fingerprinted and decoded from memory."""
 
 import io
+import stat
 from pathlib import Path
+
+_LARGEST = 1 << 31  # bytes of a file that is held in memory
+
+
+def require_regular(path: Path) -> None:
+    """Raises OSError for a folder, pipe or device, which may never end, and for a file of more than 2 GB."""
+    held = path.stat()
+    if not stat.S_ISREG(held.st_mode):
+        raise OSError("is no regular file")
+    if held.st_size > _LARGEST:
+        raise OSError(f"has {held.st_size} bytes: more than a picture or map can have")
 
 
 class Held(io.BytesIO):
     """The bytes of the file at path. Errors of who decodes them call it by its name. Raises OSError as reading does."""
 
     def __init__(self, path: Path):
+        require_regular(path)
         super().__init__(path.read_bytes())
         self.path = path
 

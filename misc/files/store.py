@@ -5,12 +5,20 @@ keeps a file whose fingerprint is the one it would write, and makes every other 
 result of another image, network or flag is ever taken for this one's.
 """
 
+import codecs
 import csv
+import errno
 import hashlib
+import io
+import itertools
 import json
+import os
+import platform
+import time
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +28,77 @@ from PIL.PngImagePlugin import PngInfo
 from misc.errors import InputError
 
 KEY = "Fingerprint"
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # others are of the disk
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=3).hexdigest()
+_PARTS = itertools.count()
+_DAY = 86400  # seconds
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside path; moved to path when the block ends well, removed when it does not.
+    """Yields a temporary name beside path, no one else's; moved to path, and on the disk, when the block ends well,
+    removed when it does not.
 
-    Raises InputError where the system does not let it be written (no space, no right).
+    Raises InputError where the system does not let it be written (no space, no right); OSError for a name that it does
+    not take.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = _part_in(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        with part.open("r+b") as f:
+            os.fsync(f.fileno())  # a rename that a power cut leaves without its bytes is a file of zeros
         part.replace(path)
     except OSError as e:
         if e.errno is None:  # not the file system's: a download's, say
             raise
+        if e.errno in _OF_THE_NAME:
+            raise OSError(f"cannot write {path}: {e.strerror}") from e
         raise InputError(f"cannot write {path}: {e.strerror}; free space there, or choose another folder") from e
     finally:
         part.unlink(missing_ok=True) if part.parent.is_dir() else None
 
 
+def _part_in(folder: Path) -> Path:
+    """A name that no one else has, and that is short: a file may be called by as many letters as there can be."""
+    return folder / f".{_HOST}-{os.getpid()}-{next(_PARTS)}.part"
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what processes that were killed left of `replacing` below folder: those of this machine that are no more,
+    and all that is older than a day."""
+    for root, _, names in os.walk(folder):
+        for path in (Path(root, name) for name in names if name.startswith(".") and name.endswith(".part")):
+            with suppress(OSError):  # taken by another process, or (Windows) open in one
+                host, _, pid = path.name[1:].rpartition("-")[0].partition("-")
+                dead = host == _HOST and pid.isdigit() and not _is_alive(int(pid))
+                if dead or time.time() - path.stat().st_mtime > _DAY:
+                    path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():  # another process had that number: this one calls before it writes
+        return False
+    if os.name == "nt":  # a signal would end it; and open files cannot be removed there
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def require_writable(folder: Path) -> None:
     """Raises InputError where files cannot be made in folder (made if absent): before any work, not after it."""
-    with replacing(folder / ".writable") as part:
+    part = _part_in(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         part.touch()
-    (folder / ".writable").unlink()
+        part.unlink()
+    except OSError as e:
+        raise InputError(f"cannot write {folder}: {e.strerror}; choose another folder") from e
 
 
 def fingerprint(*parts: bytes | str | Path | dict) -> str:
@@ -77,15 +130,37 @@ def write_png(path: Path, array: np.ndarray, made_from: str | None = None, palet
 
 
 def fingerprint_of(path: Path) -> str | None:
-    """That of a PNG or NPZ, None where it has none or cannot be read. Reads that alone."""
+    """That of a PNG or NPZ, None where it has none or is not whole: the sums of all its parts are checked."""
     try:
+        data = path.read_bytes()
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as npz:
-                return str(npz[KEY.lower()])
-        with Image.open(path) as image:
+            return _of_npz(data)
+        if not _is_whole_png(data):
+            return None
+        with Image.open(io.BytesIO(data)) as image:
             return image.info.get(KEY)
-    except (OSError, SyntaxError, ValueError, KeyError, zipfile.BadZipFile):
+    except Exception:  # whatever a damaged file leads to
         return None
+
+
+def _of_npz(data: bytes) -> str | None:
+    with zipfile.ZipFile(io.BytesIO(data)) as held:
+        if held.testzip():
+            return None
+    with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+        return str(npz[KEY.lower()])
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether chunks with right sums fill it from its signature to its end."""
+    at, kind = 8, b""
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        if zlib.crc32(data[at + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            return False
+        at = end + 4
+    return kind == b"IEND" and at == len(data)
 
 
 def is_current(path: Path, made_from: str) -> bool:
@@ -109,13 +184,24 @@ def write_cams(path: Path, keys: np.ndarray, cam: np.ndarray, made_from: str = "
               scale=np.float32(1 / 255))  # fmt: skip
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, errors: str = "surrogateescape") -> None:
+    """In UTF-8; names of files that are not come out as the bytes that they are."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=errors)
+
+
+def read_text(path: Path) -> str:
+    """A text of people: in UTF-8, or UTF-16 where its byte order mark says so, without the mark.
+
+    Raises OSError, and ValueError for another encoding.
+    """
+    data = path.read_bytes()
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if marked else "utf-8-sig")
 
 
 def write_json(path: Path, value: object) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", "backslashreplace")  # JSON's escapes too
 
 
 def read_json(path: Path) -> dict:
@@ -128,5 +214,11 @@ def read_json(path: Path) -> dict:
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as f:
-        csv.writer(f).writerows([header, *rows])
+    with replacing(path) as part:
+        add_rows(part, [header, *rows], "w")
+
+
+def add_rows(path: Path, rows: list[tuple], mode: str = "a") -> None:
+    """Rows at the end of a csv; mode "w": of a new one."""
+    with path.open(mode, newline="", encoding="utf-8", errors="surrogateescape") as f:
+        csv.writer(f).writerows(rows)

@@ -19,6 +19,7 @@ from misc.files.rle import rle_encode
 from misc.files.store import write_json, write_png, write_text
 from misc.report.kinds import EXPORT_FORMATS
 from misc.run.records import plain
+from pgt import __version__
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
@@ -28,10 +29,16 @@ Outline = list[list[float]]
 
 @dataclass(frozen=True)
 class Labelled:
-    """One image: its file, and its label map (H,W)."""
+    """One image: its file, its label map (H,W), and its path below the folder of images, without suffix (none: its
+    stem)."""
 
     image: Path
     label: np.ndarray
+    path: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path or self.image.stem
 
 
 def polygons(mask: np.ndarray) -> list[Outline]:
@@ -65,19 +72,26 @@ def painted_outlines(label: np.ndarray) -> list[tuple[int, Outline]]:
 
 def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, shapes: str = "rle") -> int:
     """Writes out_dir/instances.json: of every image and class one annotation, as rle or, with holes filled, polygons.
-    Returns the number of images. Image numbers are the data set's own where names hold them, else 1, 2, ..."""
-    images, annotations = [], []
-    for i, item in enumerate(labelled, 1):
+    Returns the number of images. Image numbers are the data set's own where all names hold them, and no two the same,
+    else 1, 2, ..."""
+    images, annotations, own = [], [], []
+    for number, item in enumerate(labelled, 1):
         h, w = item.label.shape
-        digits = re.search(r"[0-9]*\Z", item.image.stem)[0] if spec.ids_in_names else ""
-        number = int(digits or i)
-        images.append({"id": number, "file_name": item.image.name, "height": h, "width": w})
+        own.append(re.search(r"[0-9]{0,15}\Z", item.image.stem)[0] if spec.ids_in_names else "")
+        images.append({"id": number, "file_name": item.name + item.image.suffix, "height": h, "width": w})
         for value in np.unique(item.label):
             if value not in (0, spec.ignore):
                 facts = {"id": len(annotations) + 1, "image_id": number, "category_id": spec.category_id(int(value))}
                 annotations.append({**facts, "iscrowd": 0, **_region(item.label == value, shapes)})
+    if all(own) and len(set(map(int, own))) == len(own):
+        for image in images:
+            image["id"] = int(own[image["id"] - 1])
+        for annotation in annotations:
+            annotation["image_id"] = int(own[annotation["image_id"] - 1])
     categories = [{"id": spec.category_id(i), "name": name} for i, name in enumerate(spec.class_names, 1)]
-    write_json(out_dir / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
+    info = {"description": f"labels of {spec.name}, by generatePGT", "version": __version__}
+    held = {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+    write_json(out_dir / "instances.json", held)
     return len(images)
 
 
@@ -90,19 +104,23 @@ def _region(mask: np.ndarray, shapes: str) -> dict:
 
 
 def export_voc(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, split: str = "train") -> int:
-    """Writes out_dir/SegmentationClass/<stem>.png with VOC's palette, and ImageSets/Segmentation/<split>.txt."""
+    """Writes out_dir/SegmentationClass/<name>.png with VOC's palette, ImageSets/Segmentation/<split>.txt, and
+    labelmap.txt, the names and colours of the labels, which CVAT reads."""
     if spec.ignore > 255:
         raise InputError(f"{spec.name} has labels above 255, which VOC's PNGs cannot hold; choose another format")
-    stems = []
+    names = []
     for item in labelled:
-        stems.append(item.image.stem)
-        write_mask(out_dir / "SegmentationClass" / f"{stems[-1]}.png", item.label.astype(np.uint8))
-    write_text(out_dir / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
-    return len(stems)
+        names.append(item.name)
+        write_mask(out_dir / "SegmentationClass" / f"{names[-1]}.png", item.label.astype(np.uint8))
+    write_text(out_dir / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{name}\n" for name in names))
+    colours = (",".join(map(str, spec.palette[label].tolist())) for label in range(spec.num_classes))
+    lines = [f"{name}:{colour}::\n" for name, colour in zip(spec.names, colours, strict=True)]
+    write_text(out_dir / "labelmap.txt", "".join(["# label:color_rgb:parts:actions\n", *lines]))
+    return len(names)
 
 
 def export_labelme(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:
-    """Writes out_dir/<stem>.json. Shapes are polygons in painting order, which labelme's own converters keep; holes are
+    """Writes out_dir/<name>.json. Shapes are polygons in painting order, which labelme's own converters keep; holes are
     shapes named _background_, void ones __ignore__, labelme's words for them."""
     names = {**dict(enumerate(spec.names)), 0: "_background_", spec.ignore: "__ignore__"}
     n = 0
@@ -114,17 +132,18 @@ def export_labelme(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Pat
             for value, ring in outlines  # of three points at least, which labelme wants
         ]
         content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None}
-        content |= {"imagePath": plain(item.image, out_dir), "imageHeight": h, "imageWidth": w}
-        write_text(out_dir / f"{item.image.stem}.json", json.dumps(content, ensure_ascii=False))
+        path = out_dir / f"{item.name}.json"
+        content |= {"imagePath": plain(item.image, path.parent), "imageHeight": h, "imageWidth": w}
+        write_text(path, json.dumps(content, ensure_ascii=False), "backslashreplace")
     return n
 
 
 def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:
-    """Writes out_dir/<stem>.png, 255 where there is a class and 0 elsewhere."""
+    """Writes out_dir/<name>.png, 255 where there is a class and 0 elsewhere."""
     n = 0
     for n, item in enumerate(labelled, 1):  # noqa: B007
         inside = (item.label > 0) & (item.label != spec.ignore)
-        write_png(out_dir / f"{item.image.stem}.png", inside * np.uint8(255))
+        write_png(out_dir / f"{item.name}.png", inside * np.uint8(255))
     return n
 
 

@@ -119,8 +119,11 @@ def read_record(path: Path, made_from: str) -> Record | None:
     try:
         with Image.open(path) as image:
             held = json.loads(image.getexif()[_DESCRIPTION])
-        return Record(**held) if held.pop("from") == made_from else None
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+            if held.pop("from") != made_from:
+                return None
+            image.load()  # a header is no picture yet
+        return Record(**held)
+    except Exception:  # whatever a damaged file leads to
         return None
 
 

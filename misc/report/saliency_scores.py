@@ -1,5 +1,6 @@
 """Saliency maps against masks."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -24,18 +25,30 @@ def score_maps(
 
     -> n and, where there is an image, SaliencyMetrics' results, with e_measure, which is mean_e.
     """
-    metrics, rows = SaliencyMetrics(), []
-    for digest, scores in compare("eval", folder, masks, partial(score_map, read=read), args, failures, preds):
+    metrics, rows, objects = SaliencyMetrics(), [], 0
+    for digest, scores, has_object in compare(
+        "eval", folder, masks, partial(score_map, read=read), args, failures, preds
+    ):
         metrics.add(scores)
+        objects += has_object
         rows.append((scores.name, digest, *rounded(getattr(scores, key) for key in IMAGE_COLUMNS)))
+    if rows and not objects:
+        print(
+            f"warning: {folder}: none of {len(rows)} masks holds an object, so the scores say nothing", file=sys.stderr
+        )
     results = metrics.get_results() if rows else {}
     return {"n": len(rows), **results, **({"e_measure": results["mean_e"]} if rows else {})}, rows
 
 
-def score_map(name: str, path: Path, mask_path: Path, read: Read) -> tuple[str, SaliencyScores]:
-    """-> digest and scores. Raises OSError where a file is missing or corrupt, or the map not of the mask's size."""
-    mask_file, file = read(mask_path), Held(path)
-    mask, pred = read_mask(mask_file), read_gray(file)
+def score_map(name: str, path: Path, mask_path: Path, read: Read) -> tuple[str, SaliencyScores, bool]:
+    """-> digest, scores, whether the mask holds an object. Raises OSError where a file is missing or corrupt, or the
+    map not of the mask's size."""
+    try:
+        mask_file = read(mask_path)
+        mask = read_mask(mask_file)
+    except OSError as e:
+        raise OSError(f"its mask {mask_path} {e}") from e
+    pred = read_gray(file := Held(path))
     if pred.shape != mask.shape:
         raise OSError(f"is {pred.shape[::-1]}, its mask {mask_path} {mask.shape[::-1]} (width, height)")
-    return digest_of(file, mask_file), saliency_scores(pred, mask, name=name)
+    return digest_of(file, mask_file), saliency_scores(pred, mask, name=name), bool(mask.any())

@@ -49,6 +49,11 @@ class Scores:
     def contour_f(self) -> float:
         return self.contours["void_left_out"].get_results()["mean_f"]
 
+    @property
+    def num_objects(self) -> int:
+        """Pixels of classes in masks: without any, nothing but background has been compared."""
+        return int(self.confusion.matrix[1:].sum())
+
     def get_results(self) -> dict:
         """n and Confusion's, with iou by name; of CAMs at the best threshold, and threshold_sweep has them all."""
         sweep = self.sweep.get_results() if self.num_cams else {}
@@ -61,13 +66,19 @@ def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, fail
     """All masks against their predictions in folder; what cannot be used is added to failures.
 
     args: num_workers, quiet; how: see score_image. Raises InputError where nothing can be scored, or CAMs and label
-    maps lie side by side.
+    maps lie side by side, and where no mask holds a class.
     """
     total, work = Scores(spec), partial(score_image, spec=spec, **how)
     for scores in compare("eval_sem_seg", folder, masks, work, args, failures):
         total.merge(scores)
     if not total.rows:
         raise InputError(f"{folder}: no image of it could be scored; run what makes it, or give another folder")
+    if not total.num_objects:
+        mask = next(iter(masks.values()))
+        raise InputError(
+            f"{folder}: no mask of its {len(total.rows)} images holds a class, only 0 and {spec.ignore}, the void "
+            f'({mask} for one): write labels 1 to {len(spec.class_names)}, or give class names with another "ignore"'
+        )
     if 0 < total.num_cams < len(total.rows):
         raise InputError(f"{folder}: {total.num_cams} of {len(total.rows)} files are CAMs; score label maps apart")
     return total
@@ -92,7 +103,7 @@ def score_image(
     except OSError as e:
         raise OSError(f"its mask {mask_path} {e}") from e
     scores, file = Scores(spec), read(path)
-    pred = read_prediction(file, keys)
+    pred = read_prediction(file, keys, gt.shape)
     if isinstance(pred, Cams) and not pred.labels.size:  # an image without a class has no map that could tell its size
         pred = Cams(pred.labels, np.zeros((0, *gt.shape), np.float32))
     label = pred.label_map(bg_score) if isinstance(pred, Cams) else pred
@@ -122,7 +133,7 @@ def score_splits(
     left out. score: score_folder's first arguments -> scores, and what else metrics.json holds of them."""
     folder, results, images = kind.folder(args), {}, []
     for split, part in parts.items():
-        masks = part.masks()
+        masks = part.masks
         made = kind.style == "heat" or any((folder / f"{name}{kind.suffix}").is_file() for name in masks)
         if masks and made:
             scores, more = score(folder, masks, part.spec, args, failures)

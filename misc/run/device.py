@@ -4,7 +4,8 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from misc.errors import InputError, OutOfMemory
+from misc.run.distributed import is_main, launched
 
 Given, Gives = TypeVar("Given"), TypeVar("Gives")
 _TF32, _TENSOR_CORES = (8, 0), (7, 0)  # compute capabilities: A100, RTX 30xx and later; V100, T4, RTX 20xx
@@ -24,11 +26,12 @@ class DeviceFacts:
 
     own_depthwise: PyTorch has kernels of its own for depthwise convolutions in contiguous tensors, which need no plan
     per shape; in channels_last cuDNN's are taken, whose plans took seconds per new shape (an H100, bfloat16).
-    side_step: at inference the sides of pictures are brought to multiples of it, because there a network pays for every
-    new shape; 0: exact sizes. refines: PAMR and the CRFs run on it; elsewhere on the CPU's cores, in float32 too.
+    side_step: at inference the sides of pictures go by such steps (pgt.sizes.network_size), as there a network pays for
+    every new shape; 0: exact sizes. refines: PAMR, the CRFs of labels and CRF maps, and the random walk run on
+    it; elsewhere on the CPU's cores.
     mixed(device, wide): the type in which a network trains, None for float32 (training_type). spares_readers: it
-    changes the colours of a training's batch itself, and is given large JPEGs decoded at part of their size, so that
-    few threads keep up with it; its bytes are not the CPU's.
+    changes the colours of train_seam's and train_seg's batches itself, and is given large JPEGs decoded at part of
+    their size, so that few threads keep up with it; its bytes are not the CPU's.
     """
 
     batch_size: int = 1
@@ -70,15 +73,18 @@ def pick_device(name: str, deterministic: bool = False) -> torch.device:
 
     Raises InputError for a device that is not there.
     """
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        device = torch.empty(1, device=_auto() if name == "auto" else name).device  # which has an index, where it may
+        device = torch.device(_auto() if name == "auto" else name)
+        if device.index is None and facts_of(device).several and launched().count > 1:
+            device = torch.device(device.type, launched().local_rank)
+        device = torch.empty(1, device=device).device  # which has an index, where it may
     except (RuntimeError, AssertionError) as e:
         raise InputError(f"--device {name}: not usable here ({str(e).splitlines()[0]}); try --device auto") from e
     if facts_of(device).several:
         torch.set_float32_matmul_precision("high")  # TF32, where the card has it, as in its convolutions
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
     return device
 
 
@@ -92,7 +98,8 @@ def _auto() -> str:
         name, why = "mps", "Apple's GPU; PAMR, CRFs and the random walk stay on the CPU"
     elif torch.version.cuda is None and torch.version.hip is None:
         why = "this PyTorch was built without CUDA"
-    print(f"device: {name} ({why})", flush=True)
+    if is_main():
+        print(f"device: {name} ({why})", flush=True)
     return name
 
 
@@ -104,7 +111,7 @@ def training_type(device: torch.device, wide: bool) -> torch.dtype | None:
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """Forward passes in this type; in float32 where it is None."""
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+    return torch.autocast(device.type, dtype) if dtype is not None else nullcontext()
 
 
 def memory_format(net: nn.Module, device: torch.device) -> torch.memory_format:
@@ -140,14 +147,29 @@ def out_of_memory(remedy: str) -> Iterator[None]:
         raise OutOfMemory(f"out of memory ({said[:200]}): {remedy}") from None
 
 
-# of CUDA and MPS; of its libraries; of the CPU's allocator
-_OUT_OF_MEMORY = ("out of memory", "status_alloc_failed", "can't allocate memory")
+# of CUDA and MPS; of its libraries; of cuDNN, which finds no way that fits; of the CPU's allocator
+_OUT_OF_MEMORY = (
+    "out of memory", "status_alloc_failed", "unable to find an engine", "unable to find a valid cudnn algorithm",
+    "can't allocate memory",
+)  # fmt: skip
+
+
+@contextmanager
+def fixed_shapes(device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Within, shapes do not change: the fastest of cuDNN's ways is looked for once per shape."""
+    searched = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = facts_of(device).several and not deterministic
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = searched
 
 
 def in_turns(work: Callable[[Given], Gives], device: torch.device) -> Callable[[Given], Gives]:
     """work without gradients, for threads that take turns: a network needs the most memory, and has threads itself.
 
-    Raises OutOfMemory where the device has too little.
+    On a device all turns are in one thread, as cuDNN keeps its plans by thread. Raises OutOfMemory where the device has
+    too little.
     """
     turn = threading.Lock()
 
@@ -155,4 +177,7 @@ def in_turns(work: Callable[[Given], Gives], device: torch.device) -> Callable[[
         with turn, torch.inference_mode(), out_of_memory("lower --max_side"):
             return work(given)
 
-    return one
+    if not facts_of(device).several:
+        return one
+    thread = ThreadPoolExecutor(1)
+    return lambda given: thread.submit(one, given).result()

@@ -39,12 +39,12 @@ class Item:
 _WRITERS = 4  # threads that encode and write beside a device
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batches:
     """Work that is done in the caller's thread, on a device, while others read ahead and write: what make gives for up
-    to `size` neighbours whose `key`s agree -> what is to be written of each. Where compute raises OutOfMemory, size is
-    halved, and stays so. fill: fewer than size are filled up by the last of them, so that a device that pays for every
-    new shape meets one number of images."""
+    to `size` neighbours whose `key`s agree -> what is to be written of each. Where compute raises OutOfMemory, the rest
+    of that key comes by half as many. fill: what is left after batches of size is filled up by its last, so that a
+    device that pays for every new shape meets one number of images per key."""
 
     compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]]
     size: int = 1
@@ -79,8 +79,8 @@ def each(
 
     settings: whatever the results depend on besides the files and the item's facts, of all outputs alike, or of an item
     the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
-    what batches take. OSErrors are the item's failure. key, facts: of the record (misc/run/records.py) that is written
-    before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
+    what batches take. What is raised is the item's failure. key, facts: of the record (misc/run/records.py) that is
+    written before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
     """
     items = items[part[0] :: part[1]]
     todo = [item for item in items if item.source not in failures]
@@ -103,12 +103,11 @@ def each(
         return made if batches else write(made, made.result)
 
     ahead = 2 * batches.size if batches else None
-    workers = min(ahead, 8) if ahead else num_workers_for(args.num_workers, len(todo))
+    workers = num_workers_for(args.num_workers, min(ahead or len(todo), len(todo)))
     done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, args.quiet)
     waiting = _that_wait(done, step, failures)  # nothing waits without batches
     if batches:
-        computed = (pair for group in _in_batches(waiting, batches) for pair in _computed(group, batches))
-        written = parallel_map(lambda pair: write(*pair), computed, _WRITERS, ahead)
+        written = parallel_map(lambda pair: write(*pair), _computed(waiting, batches), _WRITERS, ahead)
         waiting = _that_wait(((made.item, result) for (made, _), result in written), step, failures)
     for _ in waiting:
         pass
@@ -142,18 +141,18 @@ class _Writer:
 
     def __init__(self, record: Callable[..., None]):
         self._record, self._lock = record, threading.Lock()
-        self.num, self._bytes = 0, 0
+        self.num, self._bytes, self._recorded = 0, 0, False
 
     def __call__(self, made: Made, result: Sequence[Write]) -> None:
         with self._lock:
-            if not self.num:
+            if not self._recorded:
                 self._record()
-            self.num += 1
+            self._recorded = True
         for write, out, made_from in zip(result, made.item.outs, made.prints, strict=True):
             write(out, made_from=made_from)
         size = sum(out.stat().st_size for out in made.item.outs if out.suffix == ".npz")
         with self._lock:
-            self._bytes += size
+            self.num, self._bytes = self.num + 1, self._bytes + size
 
     def size(self) -> str:
         return f" of {self._bytes / self.num / 1000:.1f} kB" if self._bytes else ""
@@ -168,25 +167,21 @@ def _that_wait(done: Iterable[tuple[Item, Made | OSError | None]], step: str, fa
             yield result
 
 
-def _in_batches(waiting: Iterable[Made], batches: Batches) -> Iterator[list[Made]]:
-    """Neighbours whose keys agree, at most batches.size of them."""
+def _computed(waiting: Iterable[Made], batches: Batches) -> Iterator[tuple[Made, Sequence[Write]]]:
+    """Each with what is to be written of it, by neighbours whose keys agree."""
     for _, alike in groupby(waiting, key=lambda made: batches.key(made.result)):
-        while batch := list(islice(alike, batches.size)):
-            yield batch
-
-
-def _computed(group: Sequence[Made], batches: Batches) -> Iterator[tuple[Made, Sequence[Write]]]:
-    """Each with what is to be written of it."""
-    while group:
-        some = group[: batches.size]
-        given = [made.result for made in some]
-        given += given[-1:] * (batches.fill * (batches.size - len(some)))
-        try:
-            results = [*batches.compute(given)]
-        except OutOfMemory:
-            if batches.size == 1:
-                raise
-            batches.size //= 2
-            continue
-        yield from zip(some, results)  # noqa: B905  those that fill up have no item
-        group = group[len(some) :]
+        size, was_full, left = batches.size, False, [*islice(alike, batches.size)]
+        while left:
+            some = left[:size]
+            given = [made.result for made in some]
+            given += given[-1:] * (was_full and batches.fill and size - len(some))
+            try:
+                results = [*batches.compute(given)]
+            except OutOfMemory:
+                if size == 1:
+                    raise
+                size, was_full = size // 2, False
+                continue
+            was_full = was_full or len(given) == size
+            yield from zip(some, results[: len(some)], strict=True)
+            left = left[len(some) :] or [*islice(alike, size)]

@@ -8,9 +8,10 @@ from typing import TypeVar
 import numpy as np
 
 from misc.errors import InputError
-from misc.files.predictions import find_prediction
-from misc.files.store import write_csv, write_json
-from misc.run.failures import Told
+from misc.files.predictions import find_predictions
+from misc.files.store import remove_parts, write_csv, write_json
+from misc.run.apart import paths_of, require_apart
+from misc.run.failures import Told, tell_any_name
 from misc.run.flags import Args, Table, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map, progress
 
@@ -48,10 +49,11 @@ def compare(
 ) -> Iterator[Result]:
     """work(name, prediction, truth) of all truths (by name), in their order, by several workers.
 
-    preds: name -> prediction, where find_prediction is not to look for it in folder. Names that have none, and those of
-    which work raises OSError, are added to failures. args: num_workers, quiet.
+    preds: name -> prediction, where find_predictions is not to look for it in folder. Names that have none, and those
+    of which work raises anything, are added to failures. args: num_workers, quiet.
     """
-    found = {name: find_prediction(folder, name) if preds is None else preds.get(name) for name in truths}
+    preds = find_predictions(folder, truths) if preds is None else preds
+    found = {name: preds.get(name) for name in truths}
     missing = [name for name, path in found.items() if path is None]
     for name in missing:
         failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(found)} are)")
@@ -81,11 +83,11 @@ class Command:
 
 @stage("what is scored")
 class Scored:
-    pred_dir: tuple[Path, ...] = flag((), "folders to score, side by side", often=True, required=True)
-    mask_dir: Path | None = flag(None, "masks; each needs a prediction of its name", often=True)
+    pred_dir: tuple[Path, ...] = flag((), "folders to score, side by side", often=True, required=True, reads=True)
+    mask_dir: Path | None = flag(None, "masks; each needs a prediction of its name", often=True, reads=True)
     list: Path | None = flag(None, "score only the images that this file names, one per line", often=True)
-    out: Path | None = flag(None, "write all numbers to this .json", often=True)
-    per_image: Path | None = flag(None, "write the scores of every image to this .csv", often=True)
+    out: Path | None = flag(None, "write all numbers to this .json", often=True, writes=True)
+    per_image: Path | None = flag(None, "write the scores of every image to this .csv", often=True, writes=True)
 
 
 def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[..., int]:
@@ -93,6 +95,9 @@ def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[...,
 
     def run(argv: Sequence[str] | None) -> None:
         args, _ = table.parse(argv)
+        require_apart(args)
+        for _, path in paths_of(args, "writes"):
+            remove_parts(path)
         failures = Strict(args.allow_missing)
         try:
             work(args, failures)
@@ -104,6 +109,7 @@ def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[...,
 
 def exit_status(work: Callable[[], None]) -> int:
     """0; 2 where the input is not usable, told in one line."""
+    tell_any_name()
     try:
         work()
     except InputError as e:

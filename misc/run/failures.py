@@ -4,7 +4,14 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from misc.files.store import write_csv
+from misc.files.store import add_rows, write_csv
+
+
+def tell_any_name() -> None:
+    """Names of files may hold what the terminal, or the log, cannot show: it is escaped there, and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Told(Protocol):
@@ -20,9 +27,13 @@ class Failures:
         self._files: set[str] = set()
 
     def add(self, step: str, file: Path, reason: object) -> None:
-        self._rows.append((step, str(file), str(reason)))
+        row = step, str(file), str(reason)
+        if self._rows:
+            add_rows(self._path, [row])
+        else:  # in place of that of an earlier run
+            write_csv(self._path, ("step", "file", "reason"), [row])
+        self._rows.append(row)
         self._files.add(str(file))
-        write_csv(self._path, ("step", "file", "reason"), self._rows)
 
     def __contains__(self, file: Path) -> bool:
         return str(file) in self._files

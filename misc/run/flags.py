@@ -327,7 +327,7 @@ def _filled(stage: typing.Any, values: Mapping[str, object]) -> typing.Any:
 
 @stage("run")
 class Run:
-    result_dir: Path | None = flag(None, "everything is written below this folder", often=True)
+    result_dir: Path | None = flag(None, "everything is written below this folder", often=True, writes=True)
     num_workers: int = flag(0, "threads that refine and score; 0: one per core", at_least=0)
     overwrite: bool = flag(False, "make every file anew, also those that are up to date", often=True)
     quiet: bool = flag(False, "no progress bars")
@@ -339,11 +339,16 @@ class Device:
     deterministic: bool = flag(False, "the same bytes from run to run on CUDA too, at a cost; a CPU's always are")
 
 
-@stage("shapes that networks see at inference", of=("make_cam", "make_sem_seg", "make_seg"))
+@stage("shapes that networks see at inference", of=("make_cam", "make_sem_seg", "make_seg"), lends=False)
 class Shapes:
     side_step: int | None = flag(
         None, "sides go by steps of so many pixels, and one; 0: exact sizes; none: 64 on CUDA, 0 elsewhere", at_least=0
     )
+
+
+@stage("forwards of make_cam", of=("make_cam",), lends=False)
+class Forwards:
+    cam_infer_batch_size: int = flag(0, "images of one shape per forward; 0: 8 on CUDA, 1 elsewhere", at_least=0)
 
 
 @stage("training, of every network", of=("train_cam", "train_sal", "train_seam", "train_aff", "train_seg"), lends=False)
@@ -361,7 +366,9 @@ class Course:
 
 @stage("eval, overview, report, export: what came out")
 class Results:
-    mask_dir: Path | None = flag(None, "masks with the names of the images; none: those of the data set", often=True)
+    mask_dir: Path | None = flag(
+        None, "masks with the names of the images; none: those of the data set", often=True, reads=True
+    )
     overview_rows: int = flag(12, "images in the overview", at_least=1)
     export: str | None = flag(
         None, "labels for other tools as well, to RESULT_DIR/export", often=True, choices=EXPORT_FORMATS

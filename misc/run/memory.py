@@ -13,11 +13,7 @@ _LARGE = 32 << 20  # bytes: larger blocks are mapped one by one and leave no hol
 
 def settle_memory() -> None:
     """To be called before the first tensor. Huge pages make the large blocks cheap to map (PyTorch asks for them where
-    this variable is set); the small ones stay in the heap. Does nothing where the C library is not glibc.
-
-    Operators that Apple's GPU lacks run on the CPU, and PyTorch names them, where the second variable is set.
-    """
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    this variable is set); the small ones stay in the heap. Does nothing where the C library is not glibc."""
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     if libc and hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

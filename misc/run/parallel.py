@@ -6,12 +6,16 @@ two threads take half the time of one, and nothing has to be started, pickled or
 
 import os
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from misc.errors import InputError, one_line
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -33,7 +37,8 @@ def num_workers_for(wanted: int, num_items: int) -> int:
 def parallel_map(
     fn: Callable[[Item], Result], items: Iterable[Item], num_workers: int, ahead: int | None = None
 ) -> Iterator[tuple[Item, Result | OSError]]:
-    """Yields (item, fn(item)) in the order of items; an OSError of fn (a bad file) is yielded in place of its result.
+    """Yields (item, fn(item)) in the order of items; what fn raises is yielded in place of its result, as an OSError of
+    that item: no list of exceptions holds all that decoders lead to. An InputError alone ends the run.
 
     num_workers 1 runs in the caller's thread, unless ahead is given. At most `ahead` items (default: 4 per worker) are
     done before the caller asks for them, so that memory stays bounded.
@@ -59,5 +64,10 @@ def parallel_map(
 def _try(fn: Callable[[Item], Result], item: Item) -> Result | OSError:
     try:
         return fn(item)
+    except InputError:
+        raise
     except OSError as e:
         return e
+    except Exception as e:
+        at = traceback.extract_tb(e.__traceback__)[-1]
+        return OSError(f"{one_line(e)} ({type(e).__name__} in {at.name}, line {at.lineno} of {Path(at.filename).name})")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from misc.errors import InputError
-from misc.files.store import require_writable, write_json
+from misc.files.store import remove_parts, require_writable, write_json
+from misc.run.apart import paths_of, require_apart
 from misc.run.distributed import is_main
-from misc.run.failures import Failures
+from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
@@ -21,9 +22,13 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file:
     not usable.
     """
     settle_memory()
+    tell_any_name()
     try:
         args = parse()
+        require_apart(args, passes)
         if is_main():
+            for _, path in paths_of(args, "writes"):
+                remove_parts(path)
             require_writable(args.result_dir)
             write_json(
                 args.result_dir / args_file,

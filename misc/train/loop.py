@@ -318,7 +318,7 @@ class _Loop:
         workers = self.run.num_workers or facts.readers
         for _, batch in parallel_map(self.make_batch, wanted, workers, ahead=2 * workers):
             if isinstance(batch, OSError):
-                raise InputError(f"{batch}; mend it or take it away, the same command goes on")
+                raise InputError(f"{batch}; put a whole picture in its place, and the same command goes on")
             tensors = tuple(t.pin_memory() for t in batch) if facts.several else batch
             yield tuple(t.to(self.run.device, non_blocking=True) for t in tensors)
 
@@ -366,8 +366,11 @@ def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
 
 
 def _same(setting: str, held: object, wanted: object) -> bool:
-    if setting == "weights" and isinstance(held, str) and isinstance(wanted, str):  # one file, however it is named
-        return held == wanted or ("None" not in (held, wanted) and Path(held).resolve() == Path(wanted).resolve())
+    if setting in ("weights", "pretrained") and isinstance(held, str) and isinstance(wanted, str):
+        if held == wanted or {"None", "True", "False"}.intersection((held, wanted)):
+            return held == wanted
+        one, other = Path(held), Path(wanted)  # one file, however it is named; what is gone may have moved
+        return one.resolve() == other.resolve() or (one.is_absolute() and not one.exists())
     return held == wanted
 
 

@@ -12,10 +12,10 @@ from torch import nn
 from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.files.store import read_json
-from misc.run.device import memory_format, out_of_memory, pick_device, training_type
+from misc.run.device import fixed_shapes, memory_format, out_of_memory, pick_device, training_type
 from misc.run.distributed import is_main, together
 from misc.run.flags import Args
-from misc.run.records import record_path, write_record
+from misc.run.records import plain, record_path, write_record
 from misc.train.loop import Length, Optimization, Run, Task, Where, fit
 
 
@@ -43,7 +43,10 @@ def train(
     how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args.seed)
     states, csv = folder / "ckpt" / f"train_{name}", folder / (stage.csv or f"train_{name}.csv")
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    where = Where(states, csv, {**settings, **stage.identity}, args.resume, args.state_steps)
+    identity = {
+        k: plain(v, folder) if isinstance(v, Path) else v for k, v in stage.identity.items()
+    }  # may move with it
+    where = Where(states, csv, {**settings, **identity}, args.resume, args.state_steps)
     cv2.setNumThreads(1)  # the reading threads are the parallelism
     prefix = name.partition("_")[0]
     smaller = f"raise --accumulate, or lower --{prefix}_batch_size or --{prefix}_crop_size"
@@ -53,7 +56,8 @@ def train(
         trained = task(network.to(device, memory_format=memory_format(network, device)))
         mixed = training_type(device, getattr(network, "wide", False))
         run = Run(device, processes, args.num_workers, args.quiet, mixed, stage.on_epoch)
-        scores = fit(trained, how, length, where, run)
+        with fixed_shapes(device, args.deterministic):
+            scores = fit(trained, how, length, where, run)
     if is_main():
         file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"
         stage.save(file, trained.net)

@@ -20,12 +20,21 @@ class FoldedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d):
         super().__init__()
         self.conv, self.norm = conv, norm
-        self.scale = (norm.weight * (norm.running_var + norm.eps).rsqrt()).detach()
-        self.shift = (norm.bias - norm.running_mean * self.scale).detach()
+        self._versions: list[int] = []
+
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norm does; taken anew where its tensors were written to, by a state that is gone on from, say."""
+        norm = self.norm
+        mean, var, weight, bias = norm.running_mean, norm.running_var, norm.weight, norm.bias
+        versions = [tensor._version for tensor in (mean, var, weight, bias)]
+        if versions != self._versions:
+            scale = weight * (var + norm.eps).rsqrt()
+            self._versions, self._taken = versions, (scale.detach(), (bias - mean * scale).detach())
+        return self._taken
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, scale = self.conv, self.scale
-        bias = self.shift if conv.bias is None else self.shift + conv.bias * scale
+        conv, (scale, shift) = self.conv, self._scale_and_shift()
+        bias = shift if conv.bias is None else shift + conv.bias * scale
         weight, padding = conv.weight, conv.padding
         if hasattr(conv, "weight_and_padding"):
             weight, padding = conv.weight_and_padding(x.shape[2:])

@@ -52,8 +52,9 @@ def test_polygons_as_pycocotools_itself():
 
 
 @pytest.mark.parametrize("segmentation", [[], [[]], [[], [1, 1]], [[0, 0, 3, 3]]])
-def test_what_encloses_nothing_draws_nothing(segmentation):
-    assert not drawn(segmentation, (4, 4)).any()
+def test_an_annotation_without_a_polygon_is_told_and_a_scrap_beside_one_is_not(segmentation):
+    with pytest.raises(OSError, match="no polygon of three points"):
+        drawn(segmentation, (4, 4))
     assert drawn([*segmentation, [0, 0, 3, 0, 3, 3, 0, 3]], (4, 4)).sum() == 9
 
 

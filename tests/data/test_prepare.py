@@ -73,7 +73,7 @@ def test_coco(coco, capsys):
         assert {int(v) - 1 for v in np.unique(label) if 0 < v < 255} <= set(np.flatnonzero(data.labels[i]))
     part = open_segmentation(coco, spec, "train")
     assert part.mask_dir == coco / "SegmentationClass" and len(part.images) == 128
-    assert all(part.mask_of(name).is_file() for name in part.images.names)
+    assert all(part.masks[name].is_file() for name in part.images.names)
 
 
 def test_coco_again_keeps_what_is_current(coco):

@@ -45,7 +45,7 @@ def test_voc(shared):
 
 def test_coco_as_it_comes(shared):
     part = open_segmentation(shared("data", "coco128"), DATASETS["coco14"])
-    assert len(part.images) == 128 and part.mask_dir is None and part.mask_of("000000000009") is None
+    assert len(part.images) == 128 and part.mask_dir is None and part.masks == {}
     voc = open_segmentation(shared("data", "coco128"), DATASETS["voc12"])
     assert voc.images.class_names == DATASETS["voc12"].class_names
 
@@ -53,7 +53,7 @@ def test_coco_as_it_comes(shared):
 def test_csv_and_masks(own):
     part = open_segmentation(own)
     assert part.spec == DatasetSpec("own", ("thing", "being")) and part.images.class_names == part.spec.class_names
-    assert [part.mask_of(name).is_file() for name in part.images.names] == [True] * 4
+    assert [part.masks[name].is_file() for name in part.images.names] == [True] * 4
     with pytest.raises(InputError, match="no part val; needed is labels_val.csv, or a list val.txt"):
         open_segmentation(own, split="val")
     (own / "val.txt").write_text("cat\ncoffee\n")
@@ -72,7 +72,7 @@ def test_folders_and_masks(own):
     (own / "labels.csv").unlink()
     part = open_segmentation(own)  # masks is no class
     assert part.images.class_names == ("thing", "being") and part.images.counts.tolist() == [2, 2]
-    assert part.mask_of(part.images.names[0]).is_file()
+    assert part.masks[part.images.names[0]].is_file()
     (own / "train.txt").write_text("cat\nrocket\n")
     assert open_segmentation(own).images.names == ("cat", "rocket")
     (own / "train").mkdir()

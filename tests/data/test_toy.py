@@ -34,7 +34,7 @@ def test_tree(root):
     assert open_segmentation(root, split="train").spec.class_names == toy.CLASS_NAMES
     for part in (train, val):
         for name, own in zip(part.images.names, part.images.labels, strict=True):
-            with Image.open(part.mask_of(name)) as mask:
+            with Image.open(part.masks[name]) as mask:
                 assert mask.mode == "P" and np.array_equal(
                     np.array(mask.getpalette()).reshape(-1, 3), DATASETS["voc12"].palette
                 )

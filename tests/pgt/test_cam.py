@@ -14,14 +14,13 @@ from net.weights import load
 from pgt.cam import (
     fuse_cams,
     multi_scale_saliency,
-    network_size,
     normalised_maps,
     present_class_cam,
     pyramid,
     pyramid_cams,
-    quarter_size,
     relevant_classes,
 )
+from pgt.sizes import network_size, quarter_size
 
 SCALES = (1.0, 0.5, 1.5)
 

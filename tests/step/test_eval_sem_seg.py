@@ -239,7 +239,7 @@ def test_saliency_is_exported_as_masks_and_bad_labels_are_named(tmp_path, photog
     Image.fromarray(gray).save(tmp_path / "p" / "cat.png")
     (tmp_path / "i" / "cat.jpg").write_bytes(b"no picture")
     assert export_run(*argv, "--format", "coco") == 2
-    assert "cannot identify image file" in capsys.readouterr().err
+    assert "it holds text" in capsys.readouterr().err
 
 
 def test_export_as_a_stage_of_a_run(tmp_path, photographs):

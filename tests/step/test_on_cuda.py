@@ -60,6 +60,12 @@ def batch(size):
     return image, label.to(torch.uint8) if size else label.float()
 
 
+def colors_of(image):
+    """What the reading threads give a device that changes colours."""
+    steps = [color_jitter_steps(one.permute(1, 2, 0).numpy(), 0.3, 0.1, np.random.default_rng(0)) for one in image]
+    return torch.from_numpy(np.stack(steps)), torch.ones(len(image), SIDE, SIDE, dtype=torch.uint8)
+
+
 def network_of(name, head):
     torch.manual_seed(0)
     return net.build_from(NetFacts(name, 0 if head in ("affinity", "saliency") else K, head=head))
@@ -80,7 +86,9 @@ def test_forward_and_loss_of_every_training(kind, name, gpu):
         assert all(part.device == device for part in parts.values())
         assert {k: v.item() for k, v in parts.items()} == pytest.approx(expected, rel=1e-3, abs=1e-5)
         task.net.train()
-        assert task.loss(image.to(device), label.to(device))["loss"].isfinite()
+        colors = colors_of(image) if getattr(task, "spares", False) else ()
+        assert task.loss(*(one.to(device) for one in (image, label, *colors)))["loss"].isfinite()
+        assert bool(colors) == (kind in ("plain", "seam", "hfpl", "seg largefov", "seg generalized"))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50", "resnet38"])
@@ -200,10 +208,24 @@ def toy(tmp_path_factory):
     return root
 
 
+def test_starts_of_short_trainings(toy, gpu):
+    files = sorted((toy / "data" / "JPEGImages").iterdir())
+    data = LabelledImages(files, np.eye(len(files), K, dtype=np.uint8)[::-1], ("a", "b", "c"))
+    recipe = Seam(init="prototypes", long_side=(64, 96), crop_size=SIDE)
+    starts = []
+    with gpu() as device:
+        for place in (torch.device("cpu"), device):
+            network = network_of("efficientnet_lite0", "seam").to(place)
+            train_seam.begin(train_seam.SeamTask(network, data, recipe, SEAMWeights()), 0)
+            starts.append([network.fc8.weight.detach().cpu(), network.f9.weight.detach().cpu()])
+    for one, other in zip(*starts, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+
+
 def segment_with(device, toy, result, *flags):
     """All passes of run_voc.py that make files, by the command."""
     only = [f"--{name}={name.removesuffix('_pass').startswith('make')}" for name in run_voc.PASSES]
-    argv = ["--data_dir", toy / "data", "--result_dir", result, "--device", device, "--quiet", "--num_workers", "1"]
+    argv = ["--data_dir", toy / "data", "--result_dir", result, "--device", device, "--quiet"]
     argv += [
         "--cam_weights",
         toy / "seam.pth",

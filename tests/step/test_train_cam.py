@@ -66,7 +66,7 @@ def test_it_learns_and_make_cam_uses_it(classes, tmp_path):
     assert f"weights of {tmp_path / 'r' / 'ckpt' / 'cam.pth'}" in done.stdout
     scores = read_json(tmp_path / "r" / "metrics.json")["train_cam"]
     assert scores["top1"] == 1.0 and set(scores) == {"top1", "max_box_acc", "images_per_s"}
-    assert len(list((tmp_path / "r" / "cam").glob("*.png"))) == 12
+    assert len(list((tmp_path / "r" / "cam").rglob("*.png"))) == 12
     trained = read_checkpoint(tmp_path / "r" / "ckpt" / "cam.pth")
     assert trained.facts.class_names == ("cat", "rocket") and trained.facts.head == "softmax"
     assert (tmp_path / "r" / "ckpt" / "cam_best.pth").is_file()

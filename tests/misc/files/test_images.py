@@ -98,8 +98,8 @@ def test_find_images(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = find_images(tmp_path, "--x")
-    assert list(found) == ["a", "a.b", "b c", "ä"]
-    assert found["ä"] == tmp_path / "sub" / "ä.png"
+    assert list(found) == ["a", "a.b", "b c", "sub/ä"]
+    assert found["sub/ä"] == tmp_path / "sub" / "ä.png"
 
 
 def test_find_images_refuses(tmp_path):
@@ -108,9 +108,11 @@ def test_find_images_refuses(tmp_path):
     with pytest.raises(InputError, match="--x .*no picture in it"):
         find_images(tmp_path, "--x")
     (tmp_path / "sub").mkdir()
-    for name in ("a.jpg", "sub/a.png"):
+    for name in ("a.jpg", "sub/a.png"):  # two names: outputs mirror subfolders
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have one stem"):
+    assert list(find_images(tmp_path, "--x")) == ["a", "sub/a"]
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have one name"):
         find_images(tmp_path, "--x")
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from misc.errors import InputError
 from misc.files.held import Held
 from misc.files.pickles import load_plain_pickle, read_npy
-from misc.files.predictions import Cams, find_prediction, read_prediction
+from misc.files.predictions import Cams, find_predictions, read_prediction
 
 SCORES = np.random.default_rng(0).random((2, 5, 7)).astype(np.float32)
 
@@ -182,10 +182,15 @@ def test_label_map_of_cams_is_the_first_of_equals():
     assert stored.label_map(0.99).tolist() == [[0, 5]] and stored.has_background
 
 
-def test_find_prediction(tmp_path):
-    assert find_prediction(tmp_path, "a") is None
-    (tmp_path / "a.png").touch()
-    assert find_prediction(tmp_path, "a") == tmp_path / "a.png"
+def test_find_predictions(tmp_path):
+    assert find_predictions(tmp_path / "none", ["a"]) == find_predictions(tmp_path, ["a"]) == {}
+    (tmp_path / "sub").mkdir()
+    for name in ("a.PNG", "b.c.npz", "sub/d.jpg", "sub/a.png", "e.png", "e.txt", "sub/f.png"):
+        (tmp_path / name).touch()
+    found = find_predictions(tmp_path, ["a", "b.c", "sub/d", "x/e", "f", "none"])  # flat files for x/e, not the reverse
+    files = {"a": "a.PNG", "b.c": "b.c.npz", "sub/d": "sub/d.jpg", "x/e": "e.png"}
+    assert found == {name: tmp_path / file for name, file in files.items()}
     (tmp_path / "a.npy").touch()
-    with pytest.raises(InputError, match="of one image"):
-        find_prediction(tmp_path, "a")
+    assert set(find_predictions(tmp_path, ["b.c"])) == {"b.c"}
+    with pytest.raises(InputError, match="have one name"):
+        find_predictions(tmp_path, ["a"])

@@ -13,6 +13,7 @@ from misc.run.device import (
     autocast,
     batch_size_for,
     facts_of,
+    fixed_shapes,
     in_turns,
     memory_format,
     out_of_memory,
@@ -85,26 +86,48 @@ def test_auto_says_once_what_it_took_and_why_not_cuda(monkeypatch, capsys):
     module._auto.cache_clear()
 
 
-def test_what_is_chosen_on_cuda_alone(monkeypatch):
+@pytest.fixture
+def pretended(monkeypatch):
+    """torch.empty gives a tensor of the device that is asked for, there or not; its index is 0 where none is said."""
+    give = lambda *_, device: SimpleNamespace(device=torch.device(device.type, device.index or 0))  # noqa: E731
+    monkeypatch.setattr(torch, "empty", give)
+
+
+def test_what_is_chosen_on_cuda_alone(pretended, monkeypatch):
     """TF32 where CUDA is; a CPU's products keep their precision."""
     chosen = []
     monkeypatch.setattr(torch, "set_float32_matmul_precision", chosen.append)
     pick_device("cpu")
     assert not chosen
-    monkeypatch.setattr(torch, "empty", lambda *_, device: SimpleNamespace(device=torch.device(device, 0)))
     assert pick_device("cuda") == torch.device("cuda", 0) and chosen == ["high"]
 
 
-def test_deterministic_on_request(monkeypatch):
+def test_a_process_of_several_starts_on_its_own_device(pretended, monkeypatch):
+    """A tensor on the first device would leave some hundred MB of each process there."""
+    for name, value in {"RANK": 3, "WORLD_SIZE": 4, "LOCAL_RANK": 3}.items():
+        monkeypatch.setenv(name, str(value))
+    assert pick_device("cuda") == torch.device("cuda", 3) and pick_device("cuda:1") == torch.device("cuda", 1)
+
+
+def test_deterministic_on_request(pretended, monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
-        pick_device("cpu")
+        pick_device("cuda")
+        pick_device("cpu", deterministic=True)  # always is
         assert not torch.are_deterministic_algorithms_enabled()
-        pick_device("cpu", deterministic=True)
+        pick_device("cuda", deterministic=True)
         assert torch.is_deterministic_algorithms_warn_only_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"]
     finally:
         torch.use_deterministic_algorithms(False)
+        torch.set_float32_matmul_precision("highest")
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def test_the_fastest_way_is_looked_for_in_trainings_alone():
+    for device, deterministic, searched in ((CUDA, False, True), (CUDA, True, False), (CPU, False, False)):
+        with fixed_shapes(device, deterministic):
+            assert torch.backends.cudnn.benchmark == searched
+        assert not torch.backends.cudnn.benchmark
 
 
 @pytest.mark.parametrize(
@@ -113,6 +136,7 @@ def test_deterministic_on_request(monkeypatch):
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore"),
         RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
         MemoryError("Unable to allocate 7 GiB"),
     ],
 )

@@ -149,9 +149,24 @@ def test_a_device_can_meet_one_number_of_images(tmp_path):
         return [writes(w) for w in works]
 
     failures, make = Failures(tmp_path / "failed.csv"), lambda item, _: int(item.source.stem)
-    batches = Batches(compute, 4, lambda n: n // 3, fill=True)
-    assert each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=batches) == 5
-    assert groups == [[0, 1, 2, 2], [3, 4, 4, 4]]
+    batches = Batches(compute, 2, lambda n: n // 3, fill=True)
+    assert each("test", items_of(tmp_path, 7), {}, make, ARGS, failures, batches=batches) == 7
+    assert groups == [[0, 1], [2, 2], [3, 4], [5, 5], [6]]  # one alone is one shape as well
+
+
+def test_what_is_too_large_for_a_batch_does_not_slow_down_the_rest(tmp_path):
+    groups = []
+
+    def compute(works):
+        groups.append([*works])
+        if len(works) > 1 and works[0] < 3:
+            raise OutOfMemory("out of memory (simulated): lower --max_side")
+        return [writes(w) for w in works]
+
+    failures, make = Failures(tmp_path / "failed.csv"), lambda item, _: int(item.source.stem)
+    batches = Batches(compute, 3, lambda n: n // 3)
+    assert each("test", items_of(tmp_path, 9), {}, make, ARGS, failures, batches=batches) == 9
+    assert groups == [[0, 1, 2], [0], [1], [2], [3, 4, 5], [6, 7, 8]]
 
 
 def test_what_cannot_be_written_beside_a_device_is_its_items_failure(tmp_path):
@@ -162,15 +177,15 @@ def test_what_cannot_be_written_beside_a_device_is_its_items_failure(tmp_path):
         raise OSError("no room")
 
     failures, make = Failures(tmp_path / "failed.csv"), lambda item, _: int(item.source.stem)
-    assert each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=Batches(compute, 2)) == 5
+    assert each("test", items_of(tmp_path), {}, make, ARGS, failures, batches=Batches(compute, 2)) == 4
     assert (tmp_path / "failed.csv").read_text().splitlines()[1:] == [f"test,{tmp_path / 'in' / '2.txt'},no room"]
 
 
 def test_the_record_is_written_before_the_first_result_and_where_what_is_kept_is_of_other_settings(tmp_path):
     args = Table("", (Run(result_dir=tmp_path, num_workers=1),)).resolve({})
     record = tmp_path / "settings" / "what.json"
-    with pytest.raises(RuntimeError, match="the disk"):
-        run(tmp_path, args, key="what", facts={"network": "a"}, writing=RuntimeError("the disk"))
+    with pytest.raises(InputError, match="the disk"):
+        run(tmp_path, args, key="what", facts={"network": "a"}, writing=InputError("the disk"))
     assert read_json(record)["network"] == "a" and not list((tmp_path / "a").iterdir())
     run(tmp_path, args, key="what", facts={"network": "b"})
     assert read_json(record)["network"] == "b" and read_json(record)["folder"] == "a"

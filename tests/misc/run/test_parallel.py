@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from misc.errors import InputError
 from misc.run.parallel import num_workers_for, parallel_map
 
 
@@ -39,10 +40,16 @@ def test_a_caller_who_stops_early_waits_for_nothing_more():
     assert count == len(started) < 20
 
 
-def test_a_bug_is_not_taken_for_a_bad_file():
+def test_whatever_is_raised_stays_with_its_item_and_says_where():
     for num_workers in (1, 2):
-        with pytest.raises(TypeError):
-            list(parallel_map(halve, [2, "four"], num_workers))
+        (_, one), (_, bad) = parallel_map(halve, [2, "four"], num_workers)
+        assert one == 1 and isinstance(bad, OSError) and "TypeError in halve, line" in str(bad)
+
+    def refuse(_):
+        raise InputError("no space")
+
+    with pytest.raises(InputError, match="no space"):
+        list(parallel_map(refuse, [1, 2], 2))
 
 
 def test_work_ahead_is_in_order_and_bounded():

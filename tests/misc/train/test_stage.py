@@ -72,6 +72,17 @@ def test_a_training_leaves_what_it_says(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [line, line]
 
 
+def test_out_of_memory_names_the_flags_to_lower(tmp_path):
+    class Large(Mean):
+        def loss(self, image):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    with pytest.raises(
+        InputError, match=r"^out of memory .*: raise --accumulate, or lower --toy_batch_size or --toy_c"
+    ):
+        train(Stage("toy", Recipe(), 8, {}, save), args(tmp_path), lambda: nn.Conv2d(3, 4, 2), Large)
+
+
 def test_the_seed_makes_the_start(tmp_path):
     starts = []
     for name in ("one", "two"):
