@@ -41,10 +41,10 @@ LABELS = {"cam": "", "cam_pamr": "", "cam_slic": "", "sal": ""}
 PASSES = {
     "train_cam_pass": Pass(False, "step.train_cam", "train_cam", often=True),  # torchrun: on several devices
     "make_cam_pass": Pass(True, "step.make_cam", "cam", {"train_cam": "cam_weights_dir"}, often=True),
-    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", {"cam": ""}, often=True),
-    "make_slic_pass": Pass(True, "step.make_slic", "cam_slic", {"cam": ""}, often=True),
+    "make_label_pass": Pass(True, "step.make_label", "cam_pamr", {"cam": ""}),
+    "make_slic_pass": Pass(True, "step.make_slic", "cam_slic", {"cam": ""}),
     "train_sal_pass": Pass(False, "step.train_sal", "train_sal", {"cam_pamr": "", "cam_slic": ""}, often=True),
-    "make_sal_pass": Pass(True, "step.make_sal", "sal", often=True),
+    "make_sal_pass": Pass(True, "step.make_sal", "sal"),
     "eval_pass": Pass(True, "step.eval", reads=LABELS),
     "overview_pass": Pass(True, "step.overview", reads=LABELS),
     "report_pass": Pass(True, "step.report", reads=LABELS),
@@ -156,7 +156,7 @@ class Label:
 class Learn:
     sal_network: str | None = flag(None, "its backbone; none: that of --sal_init, else the one of make_cam's default")
     sal_init: str | None = flag(
-        None, "start from this file; shipped: from the network that comes along; none: from ImageNet's", often=True
+        None, "start from this file; shipped: from the network that comes along; none: from ImageNet's"
     )
     sal_rounds: int = flag(1, "the labels of a round teach a new network in the next", at_least=1)
 
@@ -193,7 +193,7 @@ class MakeSal:
 
 @stage("how a saliency network labels", prefix="sal_", of=("make_sal", "train_sal"))
 class Sal:
-    sides: tuple[int, ...] = flag((192, 224, 256), "squares that the network sees, each also in a mirror", at_least=32)
+    sides: tuple[int, ...] = flag((224, 256, 288), "squares that the network sees, each also in a mirror", at_least=32)
     crf: CRFParams | None = flag(CRF_RECIPES["saliency"], "half of the label is what a dense CRF makes of the map")
     binary: float | None = flag(None, "binary labels, foreground from this on; none: soft", at_least=0, at_most=1)
 

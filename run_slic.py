@@ -48,7 +48,6 @@ class MakeSlic:
     slic_recipe: str = flag(
         "default",
         "sets the flags below; published: run_slic's; mfnet_stage2: MFNet's second stage",
-        often=True,
         choices=("default", "published", "mfnet_stage2"),
     )
 

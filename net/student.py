@@ -12,7 +12,7 @@ from misc.errors import InputError
 from misc.files.download import sha256_of
 
 STUDENT = Path(__file__).with_suffix(".safetensors")
-SHA256 = "a25515c816cf587ee982b7c390e1d730a8f7bdec0f27441c58290580155acaa6"
+SHA256 = "0b2379e98a0d5c97908d2eee2caba4b94f61e101734aadcd4bcdbe064ce06807"
 
 
 def student_file() -> Path:

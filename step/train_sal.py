@@ -27,8 +27,8 @@ from misc.errors import InputError, naming
 from misc.files.download import sha256_of
 from misc.files.images import image_size, read_gray, read_named
 from misc.report.kinds import LEARNED_FROM
-from misc.run.device import facts_of
-from misc.run.distributed import from_all, is_main, launched, wait_for_all
+from misc.run.device import facts_of, pick_device
+from misc.run.distributed import from_all, from_first, is_main, launched
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
@@ -54,7 +54,10 @@ _STRIDE = 4  # of the network's maps, and of the targets
 
 def run(args: Args, failures: Failures) -> None:
     recipe, rounds = args.train_sal, args.sal_rounds
-    images = {stem: file for stem, file in open_images(args).images.items() if file not in failures}
+    files = open_images(args).images
+    usable = [stem for stem, file in files.items() if file not in failures]
+    device = pick_device(args.device, args.deterministic)
+    images = {stem: files[stem] for stem in from_first(usable, device)}
     if len(recipe.view_sides) < 2:
         raise InputError(f"--sal_view_sides {recipe.view_sides[0]}: give two sides at least, they have to agree")
     folders = [kind.folder(args) for kind in LEARNED_FROM]
@@ -63,11 +66,11 @@ def run(args: Args, failures: Failures) -> None:
         require_files([folder / f"{stem}.png" for stem in images], f"labels ({kind.title})", maker)
     name, weights = start_of_sal(args)
     labels = [folder / f"{stem}.png" for folder in folders for stem in images]
-    files, identity = [*images.values()], {"network": name, "weights": weights, "labels": digest(labels)}
+    identity = {"network": name, "weights": weights, "labels": digest(labels)}
     for i in range(1, rounds + 1):
         this = "sal" if i == rounds else f"sal_round{i}"
         train(
-            Stage(this, recipe, len(files), {**identity, "round": i}, save),
+            Stage(this, recipe, len(images), {**identity, "round": i}, save),
             args,
             lambda: build(name, weights, not args.quiet),
             lambda network, folders=folders: begin(network, images, folders, args),
@@ -77,7 +80,7 @@ def run(args: Args, failures: Failures) -> None:
             if is_main():
                 file = args.result_dir / "ckpt" / f"{this}.pth"
                 label_images("train_sal", this, read_network(file, SalNet), sha256_of(file), images, args, failures)
-            wait_for_all(launched())
+            from_first(this, device)
 
 
 def start_of_sal(args: Args) -> tuple[str, Path | None]:
@@ -119,7 +122,10 @@ def read_targets(images: Mapping[str, Path], folders: Sequence[Path], side: int,
     or of another shape than its image, and where no label holds an object."""
 
     def read(stem: str) -> np.ndarray:
-        total = np.zeros(size := image_size(images[stem]), np.float32)
+        size = image_size(images[stem])
+        if size == (1, 1):  # also of a file that is no picture: reading it says why
+            size = read_named(images[stem]).shape[:2]
+        total = np.zeros(size, np.float32)
         for folder in folders:
             with naming(path := folder / f"{stem}.png"):
                 label = read_gray(path)
@@ -164,7 +170,8 @@ class SelfTraining(nn.Module):
         return self.targets[index.cpu()].to(self.network.device) / 255
 
     def put(self, index: Tensor, target: Tensor) -> None:
-        self.targets[index.cpu()] = (255 * target).round().to(torch.uint8).cpu()
+        for i, one in zip(index.tolist(), (255 * target).round().to(torch.uint8).cpu(), strict=True):
+            self.targets[i] = one  # one by one: of an image that a batch holds twice the last counts
 
 
 class SalTask:

@@ -4,11 +4,14 @@ import atexit
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,14 @@ def from_all(index: "Tensor", values: "Tensor", rows: int) -> "tuple[Tensor, Ten
         dist.all_gather(found[-1], whole)
     everywhere, all_values = (torch.cat(parts) for parts in found)
     return everywhere[everywhere >= 0], all_values[everywhere >= 0]
+
+
+def from_first(value: Value, device: "torch.device") -> Value:
+    """What the first process has, for which the others wait: they skip what only it does."""
+    if launched().count == 1:
+        return value
+    import torch.distributed as dist
+
+    held = [value]
+    dist.broadcast_object_list(held, device=together(device)[1])
+    return held[0]

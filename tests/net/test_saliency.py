@@ -71,3 +71,16 @@ def test_a_student_that_is_missing_or_another(tmp_path, monkeypatch):
     (tmp_path / "student.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match="its sha256 differs"):
         student.student_file()
+
+
+def test_the_student_that_comes_along_finds_the_coffee(photographs):
+    """Its file is the one of this version, and small; on a photograph that it never saw the cup stands out."""
+    assert student.student_file().stat().st_size < 12e6 and student.STUDENT.with_suffix(".md").is_file()
+    network = read_checkpoint(student.student_file())
+    image = torch.from_numpy(photographs.coffee.copy()).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        prob = network(torch.nn.functional.interpolate(image, (224, 224), mode="bilinear", antialias=True))[
+            0, 0
+        ].sigmoid()
+    assert network.facts.network == "efficientnet_lite0" and prob.shape == (56, 56)
+    assert prob[16:40, 18:36].mean() > 0.9 and torch.cat([prob[:4].flatten(), prob[:, -6:].flatten()]).mean() < 0.1

@@ -134,7 +134,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(root, monkeypatch):
 
 def test_two_processes_learn_from_all_targets(root):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run_sample.py"]
-    argv = flags(root, "--sal_refine_from", "0", "--sal_num_steps", "3", "--sal_rounds", "2")
+    (root / "r" / "cam_slic").rename(root / "r" / "cam")  # the first process makes these labels, the other waits
+    argv = ["--sal_refine_from", "0", "--sal_num_steps", "3", "--sal_rounds", "2"]
+    argv = flags(root, *argv, on=("make_slic", "train_sal"))
     done = subprocess.run([*command, *argv], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     held = last_state(root / "r" / "ckpt" / "train_sal_round1")["net"]["_extra_state"]["targets"].numpy()
