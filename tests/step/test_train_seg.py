@@ -119,6 +119,19 @@ def test_labels_that_are_up_to_date_stay_and_others_are_made_anew(fresh):
     assert any(path.read_bytes() != before[path][0] for path in files)
 
 
+def test_a_result_folder_that_was_moved_goes_on(fresh, tmp_path):
+    """The network that a training starts from lies in the result folder too."""
+    ckpt, moved = fresh / "result" / "ckpt", tmp_path / "moved"
+    classes = tuple(open_all(parse(fresh)).class_names)
+    save_checkpoint(ckpt / "seam.pth", build("efficientnet_lite0", len(classes), head="seam", class_names=classes))
+    assert run(fresh, "train_aff", "--aff_weights", "seam", "--resume", "False") == 0
+    expected = read_checkpoint(ckpt / "aff.pth").state_dict()
+    fresh.rename(moved)
+    assert run(moved, "train_aff", "--aff_weights", "seam") == 0
+    found = read_checkpoint(moved / "result" / "ckpt" / "aff.pth").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def test_sem_seg_is_the_composition_of_its_parts(trained):
     args = parse(trained)
     images, recipe = open_all(args), args.sem_seg
