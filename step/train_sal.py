@@ -170,7 +170,7 @@ class SelfTraining(nn.Module):
         return self.targets[index.cpu()].to(self.network.device) / 255
 
     def put(self, index: Tensor, target: Tensor) -> None:
-        for i, one in zip(index.tolist(), (255 * target).round().to(torch.uint8).cpu(), strict=True):
+        for i, one in zip(index.cpu().tolist(), (255 * target).round().to(torch.uint8).cpu(), strict=True):
             self.targets[i] = one  # one by one: of an image that a batch holds twice the last counts
 
 

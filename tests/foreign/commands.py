@@ -15,6 +15,7 @@ from step import eval as saliency_eval
 from step import eval_sem_seg, export
 
 FAST = ("--cam_network", "efficientnet_lite0", "--cam_scales", "0.5", "--label_pamr_num_iter", "1", "--device", "cpu")
+FAST += ("--make_slic_pass", "False", "--make_sal_pass", "False")
 MAPS_ALONE = (
     "--make_label_pass",
     "False",
