@@ -86,14 +86,15 @@ class Task(Protocol):
 @dataclass(frozen=True)
 class Where:
     """What is on disk of a training. states: folder of its states. csv: file of its course. identity: what the weights
-    depend on, besides Optimization and Length; of one name it wins. resume: whether it goes on from the last state.
-    state_steps: steps between states, 0: an epoch, at most 2,000."""
+    depend on, besides Optimization and Length; of one name it wins; its paths begin in folder. resume: whether it goes on
+    from the last state. state_steps: steps between states, 0: an epoch, at most 2,000."""
 
     states: Path
     csv: Path
     identity: Mapping[str, object]
     resume: bool = True
     state_steps: int = 0
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class _Loop:
         if state is None:
             return
         held, wanted = state["identity"], self.identity
-        if changed := [k for k in {**held, **wanted} if not _same(k, held.get(k), wanted.get(k))]:
+        if changed := [k for k in {**held, **wanted} if not _same(k, held.get(k), wanted.get(k), self.where.folder)]:
             was = ", ".join(f"{k} {held.get(k)} -> {wanted.get(k)}" for k in sorted(changed))
             raise InputError(
                 f"{self.where.states} holds a training with other settings ({was[:300]}); give --resume False to start "
@@ -365,12 +366,13 @@ def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
     return batch.permute(0, 3, 1, 2) if batch.dim() == 4 and batch.shape[3] == 3 else batch
 
 
-def _same(setting: str, held: object, wanted: object) -> bool:
+def _same(setting: str, held: object, wanted: object, folder: Path = Path()) -> bool:
+    """folder: where relative paths begin; those of states of before began where the program was started."""
     if setting in ("weights", "pretrained") and isinstance(held, str) and isinstance(wanted, str):
         if held == wanted or {"None", "True", "False"}.intersection((held, wanted)):
             return held == wanted
-        one, other = Path(held), Path(wanted)  # one file, however it is named; what is gone may have moved
-        return one.resolve() == other.resolve() or (one.is_absolute() and not one.exists())
+        one, other = Path(held), (folder / wanted).resolve()  # one file, however it is named
+        return other in (one.resolve(), (folder / one).resolve()) or (one.is_absolute() and not one.exists())  # moved
     return held == wanted
 
 

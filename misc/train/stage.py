@@ -43,10 +43,10 @@ def train(
     how, length = optimization_of(recipe, args.accumulate), length_of(recipe, stage.num_images, args.seed)
     states, csv = folder / "ckpt" / f"train_{name}", folder / (stage.csv or f"train_{name}.csv")
     settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    identity = {
-        k: plain(v, folder) if isinstance(v, Path) else v for k, v in stage.identity.items()
-    }  # may move with it
-    where = Where(states, csv, {**settings, **identity}, args.resume, args.state_steps)
+    # paths as seen from the folder: both may move together
+    identity = {k: plain(v, folder) if isinstance(v, Path) else v for k, v in stage.identity.items()}
+    where = Where(states, csv, {**settings, **identity}, args.resume, args.state_steps, folder)
+    ended = args.resume and (states / f"step_{length.num_steps}.pth").is_file()
     cv2.setNumThreads(1)  # the reading threads are the parallelism
     prefix = name.partition("_")[0]
     smaller = f"raise --accumulate, or lower --{prefix}_batch_size or --{prefix}_crop_size"
@@ -61,7 +61,8 @@ def train(
             scores = fit(trained, how, length, where, run)
     if is_main():
         file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"
-        stage.save(file, trained.net)
+        if not (ended and file.is_file()):  # what was made with the very file is not to be made anew
+            stage.save(file, trained.net)
         start = {k: stage.identity[k] for k in ("network", "weights") if k in stage.identity}
         facts = {**start, "sha256": sha256_of(file)}
         same = read_json(record_path(args, what)).get("sha256") == facts["sha256"]

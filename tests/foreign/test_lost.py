@@ -197,6 +197,9 @@ def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path):
 def test_a_moved_result_goes_on(tmp_path):
     (tmp_path / "w.pth").touch()
     assert _same("weights", "ckpt/seam.pth", "ckpt/seam.pth")
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "seam.pth").touch()  # a state of before held the whole path
+    assert _same("weights", str(tmp_path / "ckpt" / "seam.pth"), "ckpt/seam.pth", tmp_path)
     assert _same("weights", str(tmp_path / "gone" / "w.pth"), str(tmp_path / "w.pth"))
     (tmp_path / "other.pth").touch()
     assert not _same("weights", str(tmp_path / "other.pth"), str(tmp_path / "w.pth"))
