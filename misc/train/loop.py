@@ -86,8 +86,8 @@ class Task(Protocol):
 @dataclass(frozen=True)
 class Where:
     """What is on disk of a training. states: folder of its states. csv: file of its course. identity: what the weights
-    depend on, besides Optimization and Length; of one name it wins; its paths begin in folder. resume: whether it goes on
-    from the last state. state_steps: steps between states, 0: an epoch, at most 2,000."""
+    depend on, besides Optimization and Length; of one name it wins; its paths begin in folder. resume: whether it goes
+    on from the last state. state_steps: steps between states, 0: an epoch, at most 2,000."""
 
     states: Path
     csv: Path
