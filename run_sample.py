@@ -180,6 +180,11 @@ class TrainSal:
     sharpness: float = flag(4.0, "how much less an image counts whose loss is larger; 0: all alike", at_least=0)
     refine_from: float = flag(0.35, "share of the steps after which labels move to predictions", at_least=0, at_most=1)
     refine_keep: float = flag(0.6, "what a label keeps of itself when it moves; 1: all", at_least=0, at_most=1)
+    refine_crf: float = flag(0.0, "share of a dense CRF's opinion in what labels move to", at_least=0, at_most=1)
+    crop_least: float = flag(
+        1.0, "least side of the parts of the squares that are seen; 1: all of them", above=0, at_most=1
+    )
+    ema: float = flag(0.0, "what a step keeps of the mean of the weights; 0: no mean", at_least=0, at_most=1)
 
 
 @stage("make_sal: images -> a network's labels", of=("make_sal",))

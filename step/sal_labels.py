@@ -20,7 +20,7 @@ from misc.run.flags import Args
 from misc.train.augment import resize, resize_maps
 from net import SalNet, for_inference
 from pgt.cam import mirrored, unmirror
-from pgt.crf import mean_field, unary_from_prob
+from pgt.crf import CRFParams, mean_field, mean_field_torch, unary_from_prob
 from step.refine import crf_on, to_uint8, to_write
 
 if TYPE_CHECKING:
@@ -88,6 +88,16 @@ def unary(prob: np.ndarray) -> np.ndarray:
     """prob (H,W) in [0,1] -> energies (2,H,W) of background and object."""
     p = prob.clip(_SURE, 1 - _SURE)
     return unary_from_prob(np.stack([1 - p, p]))
+
+
+def crf_of_batch(image: torch.Tensor, prob: torch.Tensor, params: CRFParams) -> torch.Tensor:
+    """image (N,3,h,w) in 0..255, prob (N,h,w) in [0,1] -> what a CRF makes of prob, on its device."""
+    if facts_of(prob.device).refines:
+        p = prob.clamp(_SURE, 1 - _SURE)
+        return mean_field_torch(image, -torch.stack([1 - p, p], 1).log(), params)[:, 1]
+    images = image.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    maps = [mean_field(i, unary(p), params)[1] for i, p in zip(images, prob.cpu().numpy(), strict=True)]
+    return torch.from_numpy(np.stack(maps)).to(prob.device)
 
 
 def write_label(path: Path, made_from: str, work: Work, prob: np.ndarray, recipe: Sal) -> None:

@@ -40,9 +40,10 @@ from net import SalNet
 from net.fast.for_training import for_training
 from net.student import student_file
 from net.weights import DEFAULT_NETWORK, load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
+from pgt.crf import CRF_RECIPES
 from pgt.self_training import refined, self_training_loss
 from step.refine import at_size
-from step.sal_labels import label_images
+from step.sal_labels import crf_of_batch, label_images
 from step.sets import open_images
 
 if TYPE_CHECKING:
@@ -189,26 +190,41 @@ class SalTask:
         self.spares = facts_of(network.device).spares_readers
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """-> image, its number, whether in a mirror, which part of it; and how its colours change, where that is done
+        on the device."""
         side = self.recipe.crop_size
         image = resize(read_named(self.files[index], side if self.spares else 0), (side, side))
         turned = np.array(rng.random() < 0.5)
         image = np.ascontiguousarray(image[:, ::-1]) if turned else image
         if self.spares:
             steps = color_jitter_steps(image, self.recipe.jitter, 0.0, rng)
-            return image, np.array(index), turned, steps, np.ones((side, side), np.uint8)
-        return color_jitter(image, self.recipe.jitter, 0.0, rng), np.array(index), turned
+            return image, np.array(index), turned, self.draw_part(rng), steps, np.ones((side, side), np.uint8)
+        image = color_jitter(image, self.recipe.jitter, 0.0, rng)
+        return image, np.array(index), turned, self.draw_part(rng)
 
-    def loss(self, image: Tensor, index: Tensor, turned: Tensor, *colors: Tensor) -> dict[str, Tensor]:
-        """image (N,3,H,W) uint8; index, turned (N,): which ones, and whether in a mirror; colors: what recolored takes,
-        where colours are still to be changed."""
+    def draw_part(self, rng: np.random.Generator) -> np.ndarray:
+        """-> a square part of the square that an image became: its side and the place (x, y) of its centre, in units of
+        half the square, from its centre on."""
+        if self.recipe.crop_least == 1:
+            return np.array([1, 0, 0], np.float32)
+        side = rng.uniform(self.recipe.crop_least, 1)
+        return np.array([side, *rng.uniform(side - 1, 1 - side, 2)], np.float32)
+
+    def loss(self, image: Tensor, index: Tensor, turned: Tensor, part: Tensor, *colors: Tensor) -> dict[str, Tensor]:
+        """image (N,3,H,W) uint8; index, turned (N,): which ones, and whether in a mirror; part (N,3), of draw_part;
+        colors: what recolored takes, where colours are still to be changed."""
         image = recolored(image, *colors) if colors else image
         target = mirrored(self.net.take(index), turned)
-        order = torch.randperm(len(self.recipe.view_sides))[:2]
-        first, second = (self.predict(image, self.recipe.view_sides[i], target) for i in order)
-        parts = self_training_loss(first, second, target, self.recipe.sharpness)
-        if self.net.forwards >= self.refine_from:
-            better = refined(target, (first.detach() + second.detach()) / 2, self.recipe.refine_keep)
-            self.net.put(*from_all(index, mirrored(better, turned), self.rows))
+        sides = [self.recipe.view_sides[i] for i in torch.randperm(len(self.recipe.view_sides))[:2]]
+        cut = self.recipe.crop_least < 1
+        seen, wanted = (part_of(image, part), part_of(target[:, None], part)[:, 0]) if cut else (image, target)
+        views = [self.predict(seen, side, wanted) for side in sides]
+        parts = self_training_loss(*views, wanted, self.recipe.sharpness)
+        if self.net.forwards >= self.refine_from and self.recipe.refine_keep < 1:
+            with torch.no_grad():
+                whole = [self.predict(image, side, target) for side in sides] if cut else [p.detach() for p in views]
+                prob = with_crf(image, (whole[0] + whole[1]) / 2, self.recipe.refine_crf)
+            self.net.put(*from_all(index, mirrored(refined(target, prob, self.recipe.refine_keep), turned), self.rows))
         self.net.forwards += 1
         return parts
 
@@ -223,3 +239,22 @@ class SalTask:
 def mirrored(maps: Tensor, which: Tensor) -> Tensor:
     """maps (N,h,w), which (N,) -> those of them left to right."""
     return torch.where(which[:, None, None], maps.flip(-1), maps)
+
+
+def part_of(maps: Tensor, part: Tensor) -> Tensor:
+    """maps (N,C,h,w), part (N,3) of SalTask.draw_part -> these parts of them, (N,C,h,w) float32."""
+    side, x, y = part[:, :, None].unbind(1)
+    none = torch.zeros_like(side)
+    theta = torch.cat([side, none, x, none, side, y], 1).view(-1, 2, 3)
+    where = F.affine_grid(theta, [*maps.shape], align_corners=False)
+    return F.grid_sample(maps.float(), where, padding_mode="border", align_corners=False)
+
+
+def with_crf(image: Tensor, prob: Tensor, share: float) -> Tensor:
+    """image (N,3,H,W) in 0..255, prob (N,h,w) in [0,1] -> share of what a dense CRF on prob's grid makes of it, and
+    the rest of itself."""
+    if not share:
+        return prob
+    small = F.interpolate(image.float(), prob.shape[1:], mode="bilinear", antialias=True)
+    params = CRF_RECIPES["saliency"].at_scale(image.shape[2] / prob.shape[1])
+    return prob.lerp(crf_of_batch(small, prob, params), share)
