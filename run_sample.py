@@ -128,6 +128,7 @@ class Cam:
         at_least=0,
         at_most=1,
     )
+    cam_quarter: bool = flag(False, "maps of 16 bits at a quarter of the image's size, as published code has them")
     cam_out_dir: Path | None = flag(None, "where the maps go; none: RESULT_DIR/cam", writes=True)
 
 
@@ -146,7 +147,7 @@ class Label:
     high: float | None = flag(1.7, "surely object: above this times the refined map's mean; none: unsure", above=0)
     low: float = flag(1.0, "surely background: below this times the mean of the refined map", above=0)
     crf: CRFParams | None = flag(CRF_RECIPES["wsod_superpixel"], "end with a dense CRF")
-    crf_binary: float | None = flag(None, "binarise before the CRF; published: 0.4", at_least=0, at_most=1)
+    crf_binary: float | None = flag(None, "binarise before the CRF; none: the soft map", at_least=0, at_most=1)
     binary: float | None = flag(
         None, "binary labels, foreground from this on; none: soft", often=True, at_least=0, at_most=1
     )
@@ -235,6 +236,9 @@ RECIPES = SLIC_RECIPES | {
             "label_pamr_dilations": (1, 2, 4, 8, 12, 24),
             "label_high": None,
             "label_crf": CRF_RECIPES["wsod_pixel"],
+            "label_crf_binary": 0.4,
+            "cam_quarter": True,
+            "side_step": 0,
         }
     },
 }

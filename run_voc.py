@@ -106,6 +106,12 @@ class Seam:
 class Cam:
     cam_weights: Path | None = flag(None, "a checkpoint, also of SEAM, HFPL or IRN; none: train_seam's", often=True)
     cam_scales: tuple[float, ...] = flag((0.5, 1.0, 1.5, 2.0), "image scales; each also has its mirror image", above=0)
+    cam_inference: str = flag(
+        "auto",
+        "how the scales become a map; auto: irn for checkpoints of IRN, seam for all others",
+        choices=("auto", "seam", "irn"),
+    )
+    cam_bits: int = flag(8, "bits per value of a map", choices=(8, 16))
 
 
 @stage("make_crf: class activation maps -> RESULT_DIR/crf_la and crf_ha/<name>.npz", of=("make_crf",))

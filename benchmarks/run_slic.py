@@ -28,11 +28,10 @@ import step.make_slic
 from benchmarks.peers import maps, peer, pictures, same_names
 from benchmarks.superpixel import skimage_slic
 from misc.files.held import Held
-from misc.files.images import read_gray, read_image
+from misc.files.images import at_size, read_gray, read_image
 from misc.files.store import fingerprint, write_png
 from misc.run.evaluation import exit_status
 from pgt.superpixel import slic
-from step.refine import at_size
 
 PUBLISHED = run_slic.TABLE.resolve({"slic_recipe": "published"}).slic
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from data.datasets import get_dataset, is_background, read_entries
 from data.layouts import LAYOUTS, Found, Request, detect_layout, stem_of
-from misc.errors import InputError
+from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, read_image
 from misc.files.listing import Listing
 from misc.files.store import fingerprint
@@ -166,8 +166,10 @@ def _to_arrays(
     unknown = set().union(*set(map(frozenset, classes.values()))).difference(column)
     if unknown:
         known = ", ".join(class_names[:_FEW]) + ", ..." * (len(class_names) > _FEW)
-        problem = f"{min(unknown)!r} is none of the {len(class_names)} classes ({known})"
-        raise InputError(f"{where}: {problem}; rename or remove it, or train with it")
+        name = min(unknown)
+        image = Path(min(path for path in classes if name in classes[path])).name
+        problem = f"{name!r} is none of the {len(class_names)} classes ({known}), and {image} has it"
+        raise UnknownClassError(f"{where}: {problem}; rename or remove it")
     paths = sorted(classes)
     labels = np.zeros((len(paths), len(class_names)), np.uint8)
     rows = np.repeat(np.arange(len(paths)), [len(classes[path]) for path in paths])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from data import coco14, voc12
 from data.datasets import read_lines
-from misc.errors import InputError
+from misc.errors import InputError, UnknownClassError
 from misc.files.listing import SUFFIXES, subfolders, walk
 from misc.files.store import read_text
 
@@ -235,7 +235,8 @@ def read_coco(request: Request) -> Found:
     own = instances.categories.items() <= coco14.CATEGORIES.items()  # a part of COCO may lack some of its classes
     unknown = {*(request.class_names or ())} - {*found.class_names} - {*(coco14.SPEC.class_names if own else ())}
     if unknown:
-        raise request.error(f"the class {min(unknown)} is no category of {instances.path.name}; check the class names")
+        problem = f"the class {min(unknown)} is no category of {instances.path.name}; check the class names"
+        raise UnknownClassError(str(request.error(problem)))
     return found
 
 

@@ -58,10 +58,12 @@ def prepare(args: Args, failures: Failures) -> None:
         fetch(facts.ARCHIVES, root, args.quiet)
     require_writable(root)
     parts = derive_voc12(root) if facts is voc12 else derive_coco14(root, args, failures)
-    write_class_names(root, next(iter(parts.values())).class_names)
+    write_class_names(root, names := next(iter(parts.values())).class_names)
     for split, part in parts.items():
         write_labels(root / f"labels_{split}.csv", part.found)
     print(f"{args.dataset} in {root}")
+    if not set(names).issubset(facts.SPEC.class_names):
+        print(f"its {len(names)} classes are its own: run_voc.py --data_dir {root}")
     print(table({split: summary(root, split, part, facts.SIZES) for split, part in parts.items()}, COLUMNS))
     for split, part in parts.items():
         data = open_labelled(root, "csv", part.found.class_names, split, flag=FLAG)
@@ -104,9 +106,21 @@ def derive_voc12(root: Path) -> dict[str, Part]:
     read = partial(Request, root, FLAG, voc12.SPEC.class_names)
     masks = {split: voc12.MASKS_AUG if split == "train_aug" else str(voc12.SPEC.mask_dir) for split in lists}
     parts = {split: Part(read_voc12(read(split)), masks[split]) for split, file in lists.items() if file.is_file()}
+    for part in parts.values():
+        _require_voc(part.found, root)
     if not parts:
         raise InputError(f"{FLAG} {root}: none of {', '.join(map(str, lists.values()))}; get the devkit again")
     return parts
+
+
+def _require_voc(found: Found, root: Path) -> None:
+    """Raises InputError for a class that is none of VOC's, as run_voc.py --voc12_root does."""
+    for file, names in sorted(found.classes.items()):
+        if odd := set(names).difference(voc12.SPEC.class_names):
+            raise InputError(
+                f"{FLAG} {root}: the annotation of {Path(file).name} names {min(odd)!r}, none of VOC's classes; mend "
+                f"it; a set of classes of its own needs no data.prepare: run_voc.py --data_dir {root}"
+            )
 
 
 def derive_coco14(root: Path, args: Args, failures: Failures) -> dict[str, Part]:

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """A flag, file or folder is not usable; the message names it and says what to do."""
 
 
+class UnknownClassError(InputError):
+    """A data set has a class that is none of those that were asked for."""
+
+
 class OutOfMemory(InputError):
     """A device has too little memory for what it was given at once."""
 

@@ -1,13 +1,14 @@
 """Multi-scale class activation maps, the class-agnostic saliency made of them, and the maps of an image's own classes.
 
 generatePGT / IRNet inference: at every scale the image and its mirror, ReLU(CAM) of both added (mirrored back), brought
-bilinearly to a quarter of the image, summed over scales. SEAM / HFPL inference: the maps of the classes that the image
-is known to have, brought to its size, summed, and each class normalised.
+bilinearly to a quarter of the image, summed over scales; IRNet's maps of classes at the image's size likewise. SEAM /
+HFPL inference: the maps of the classes that the image is known to have, brought to its size, summed, and each class
+normalised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,6 +135,16 @@ def fuse_cams(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     return normalised_maps(sum(resized, torch.zeros((), device=maps[0].device)))
 
 
+def fuse_irn(maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """IRNet's way (make_cam.py, high_res), arguments and result as fuse_cams': positive values alone, brought to the
+    next multiples of 16 pixels and cut to size, summed, each class over its highest + 1e-5."""
+    height, width = size
+    up = -(-height // 16) * 16, -(-width // 16) * 16
+    resized = (interpolate(m[None].float().relu(), up, mode="bilinear", align_corners=False)[0] for m in maps)
+    cam = sum(resized, torch.zeros((), device=maps[0].device))[:, :height, :width]
+    return cam / (cam.amax((1, 2), keepdim=True) + _EPS)
+
+
 def present_class_cam(
     net: MapNet, image: np.ndarray, keys: Tensor, scales: Sequence[float], size: Sequence[int] | None = None
 ) -> Tensor:
@@ -146,14 +157,19 @@ def present_class_cam(
 
 @torch.inference_mode()
 def pyramid_cams(
-    net: MapNet, pyramids: Sequence[Sequence[np.ndarray]], keys: Sequence[Tensor], sizes: Sequence[Sequence[int]]
+    net: MapNet,
+    pyramids: Sequence[Sequence[np.ndarray]],
+    keys: Sequence[Tensor],
+    sizes: Sequence[Sequence[int]],
+    fuse: Callable[[Sequence[Tensor], Sequence[int]], Tensor] = fuse_cams,
 ) -> list[Tensor]:
-    """present_class_cam of B images whose pyramids, of one size, are made already; keys: of each, ascending."""
+    """present_class_cam of B images whose pyramids, of one size, are made already; keys: of each, ascending. fuse:
+    fuse_cams or fuse_irn."""
     n = len(pyramids)
     every = torch.cat([*keys]).unique() if n > 1 else keys[0]
     rows = [torch.searchsorted(every, own) for own in keys] if n > 1 else [slice(None)]
     maps = [net.cam(mirrored(level, net.device), every)[1] for level in zip(*pyramids, strict=True)]
     return [
-        fuse_cams([one for cam in maps for one in (cam[i][own], cam[n + i][own].flip(-1))], sizes[i])
+        fuse([one for cam in maps for one in (cam[i][own], cam[n + i][own].flip(-1))], sizes[i])
         for i, own in enumerate(rows)
     ]

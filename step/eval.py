@@ -51,7 +51,7 @@ def score_kinds(masks: Files, args: Args, failures: Failures) -> None:
             print(f"eval: {kind.key} is of other maps than those in cam, or other images, and left out: make it again")
             continue
         preds = {stem: folder / f"{stem}.png" for stem in masks}
-        row, rows = score_maps(folder, masks, preds, args, failures, read)
+        row, rows = score_maps(folder, masks, preds, args, failures, read, fit=kind.style == "heat")
         results[kind.key] = to_json({name: row[name] for name in COLUMNS if name in row})
         write_scores(args.result_dir, kind.key, ("image", "digest", *IMAGE_COLUMNS), rows)
         write_curves(args.result_dir, kind.key, row)

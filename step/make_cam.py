@@ -3,8 +3,9 @@ that an image is known to have (run_classes).
 
 Reads   run: the images of --sal_dataset_dir, weights (net/weights.py)
         run_classes: the images of the set and their classes (step/sets.py), RESULT_DIR/ckpt/seam.pth
-Writes  run: RESULT_DIR/cam/<stem>.png, 8-bit gray at the image's own size
-        run_classes: RESULT_DIR/cam/<name>.npz: keys (P,), classes from 0; cam (P,H,W) uint8; scale: to 0..1
+Writes  run: RESULT_DIR/cam/<stem>.png, 8-bit gray at the image's own size; 16-bit at its quarter with --cam_quarter
+        run_classes: RESULT_DIR/cam/<name>.npz: keys (P,), classes from 0; cam (P,H,W) uint8, or uint16 with --cam_bits
+        16; scale: to 0..1
 Paper   generatePGT (MFNet, ICCV 2021); Ahn et al., CVPR 2019 (multi-scale inference); SEAM (CVPR 2020), whose PCM
         revises the maps of run_classes
 """
@@ -29,7 +30,7 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
-from pgt.cam import class_power, pyramid, pyramid_cams, pyramid_saliency
+from pgt.cam import class_power, fuse_cams, fuse_irn, pyramid, pyramid_cams, pyramid_saliency
 from step.sets import largest_first, open_all, open_images
 
 
@@ -54,28 +55,37 @@ def run(args: Args, failures: Failures) -> None:
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
         found = pyramid_saliency(fast, [work.levels for work in works], [work.seen for work in works], power)
         found = [saliency.float().cpu().numpy() for saliency in found]
-        return [[partial(write_map, saliency=s, size=w.size)] for s, w in zip(found, works, strict=True)]
+        return [[write_of(s, w.size)] for s, w in zip(found, works, strict=True)]
+
+    def write_of(saliency: np.ndarray, size: tuple[int, int]) -> Write:
+        write = partial(write_quarter, saliency=saliency)
+        return write if args.cam_quarter else partial(write_map, saliency=saliency, size=size)
 
     items = [Item(file, (out_dir / f"{stem}.png",), (file,)) for stem, file in images.items()]
+    settings = {"power": power, **({"quarter": True} if args.cam_quarter else {})}
     source = {"weights": weights, "sha256": sha256}
     scales = sorted(args.cam_scales, reverse=True)  # the largest takes the memory that serves the others
-    make_maps(net, source, {"power": power}, items, maps, scales, args, failures)
+    make_maps(net, source, settings, items, maps, scales, args, failures)
 
 
 def run_classes(args: Args, failures: Failures) -> None:
     images = open_all(args)
     out_dir = args.result_dir / "cam"
     net, path = read_cam_network(args, images.class_names)
+    irn, bits = infers_as_irn(net, args.cam_inference), args.cam_bits
+    settings = {**({"inference": "irn"} if irn else {}), **({"bits": bits} if bits != 8 else {})}
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
-        found = own_maps(fast, works)
-        return [[partial(write_cams, keys=np.array(w.keys), cam=c)] for c, w in zip(found, works, strict=True)]
+        found = own_maps(fast, works, fuse_irn if irn else fuse_cams)
+        write = partial(write_cams, bits=bits)
+        return [[partial(write, keys=np.array(w.keys), cam=c)] for c, w in zip(found, works, strict=True)]
 
     items = [
         Item(file, (out_dir / f"{name}.npz",), (file,), facts={"keys": np.flatnonzero(label).tolist()})
         for file, name, label in zip(images.files, images.names, images.labels, strict=True)
     ]
-    make_maps(net, {"weights": path, "sha256": sha256_of(path)}, {}, items, maps, args.cam_scales, args, failures)
+    source = {"weights": path, "sha256": sha256_of(path)}
+    make_maps(net, source, settings, items, maps, args.cam_scales, args, failures)
 
 
 def make_maps(
@@ -138,12 +148,26 @@ def read_cam_network(args: Args, class_names: tuple[str, ...]) -> tuple[Network,
     return net, path
 
 
-def own_maps(net: Network, works: Sequence[Work]) -> list[np.ndarray]:
+def infers_as_irn(net: Network, wanted: str) -> bool:
+    """Whether maps are made by IRN's inference: as wanted, or by "auto" of a CAM network whose file says no classes, as
+    IRN's is. Tells of it."""
+    irn = wanted == "irn" or (wanted == "auto" and isinstance(net, CAMNet) and not net.facts.class_names)
+    if irn:
+        print("make_cam: IRN's inference (--cam_inference seam takes SEAM's)", flush=True)
+    return irn
+
+
+def own_maps(net: Network, works: Sequence[Work], fuse: Callable = fuse_cams) -> list[np.ndarray]:
     """-> of each picture, all of one size at the network, the maps (P,H,W) in [0,1] of its classes; P may be 0."""
     some = [work for work in works if work.keys]
     keys = [torch.tensor(work.keys, device=net.device) for work in some]
-    found = iter(pyramid_cams(net, [w.levels for w in some], keys, [w.size for w in some]) if some else ())
+    found = iter(pyramid_cams(net, [w.levels for w in some], keys, [w.size for w in some], fuse) if some else ())
     return [next(found).cpu().numpy() if w.keys else np.zeros((0, *w.size), np.float32) for w in works]
+
+
+def write_quarter(path: Path, saliency: np.ndarray, made_from: str) -> None:
+    """saliency (h,w) float32 in [0,1] -> a 16-bit PNG of its size."""
+    write_png(path, np.rint(saliency * 65535).astype(np.uint16), made_from=made_from)
 
 
 def write_map(path: Path, saliency: np.ndarray, size: tuple[int, int], made_from: str) -> None:

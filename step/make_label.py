@@ -35,13 +35,15 @@ def run(args: Args, failures: Failures) -> None:
     settings = "make_label", {**asdict(args.label), "max_side": args.max_side}
     runs = args.label.pamr_num_iter or args.label.crf is not None
     finish = partial(make_labels, params=args.label) if runs else None
-    refiner = Refiner(partial(make_label, params=args.label), lambda _, cam: cam, finish)
+    any_size = bool(args.label.pamr_num_iter)
+    refiner = Refiner(partial(make_label, params=args.label), lambda _, cam: cam, finish, any_size)
     refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refiner, settings, args, failures)
 
 
 def make_label(image: np.ndarray, cam: np.ndarray, params: Label) -> np.ndarray:
-    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> label (H,W) uint8: PAMR, sure parts, dense CRF."""
-    saliency = cam.astype(np.float32) / 255
+    """image (H,W,3) uint8 RGB, cam uint8 or uint16, (H,W) or for PAMR of any size -> label (H,W) uint8: PAMR, sure
+    parts, dense CRF."""
+    saliency = shares(cam)
     if params.pamr_num_iter:
         saliency = refine_saliency(image, saliency, params.pamr_dilations, params.pamr_num_iter)
     if params.crf is not None:
@@ -53,7 +55,7 @@ def make_labels(
     images: Sequence[np.ndarray], cams: Sequence[np.ndarray], device: torch.device, params: Label
 ) -> list[np.ndarray]:
     """make_label of images of one size, PAMR and CRF on a device."""
-    saliency = on(device, cams).float() / 255
+    saliency = on(device, [shares(cam) for cam in cams])
     if params.pamr_num_iter:
         saliency = refine_saliency_torch(
             planes_on(device, images), saliency, params.pamr_dilations, params.pamr_num_iter
@@ -64,11 +66,18 @@ def make_labels(
     return [to_uint8(one, params.binary) for one in maps]
 
 
+def shares(cam: np.ndarray) -> np.ndarray:
+    """Levels of 8 or 16 bits -> float32 in [0,1]."""
+    return cam.astype(np.float32) / np.iinfo(cam.dtype).max
+
+
 def unary(saliency: np.ndarray, params: Label) -> np.ndarray:
-    """saliency (H,W) in [0,1] -> energies (2,H,W) of background and object; the published ones without sure parts."""
+    """saliency (H,W) in [0,1] -> energies (2,H,W) of background and object, of its 8-bit levels, as the published code
+    has a PNG between PAMR and CRF; the published energies without sure parts."""
+    levels = to_uint8(saliency)
     if params.crf_binary is not None:
-        saliency = (saliency >= params.crf_binary).astype(np.float32)
+        levels = (levels >= 255 * params.crf_binary) * np.uint8(255)
     if params.high is None:
-        return unary_from_saliency(saliency.clip(0, 1))
-    p = threshold_by_mean(to_uint8(saliency), params.high, params.low) / np.float32(255)
+        return unary_from_saliency(levels / 255)
+    p = threshold_by_mean(levels, params.high, params.low) / np.float32(255)
     return unary_from_prob(np.stack([1 - p, p]))

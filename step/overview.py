@@ -5,12 +5,13 @@ Writes  RESULT_DIR/overview.png
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from misc.files.images import at_most, read_gray, read_image
+from misc.files.images import at_most, at_size, read_gray, read_image
 from misc.files.store import write_png
 from misc.report.kinds import SALIENCY, Kind, folders
 from misc.report.overview import cam_overlay, contact_sheet
@@ -34,7 +35,7 @@ def run(args: Args, failures: Failures) -> None:
 
 
 def row(stem: str, image_path: Path, mask: Path | None, dirs: Mapping[Kind, Path]) -> dict[str, np.ndarray]:
-    """title -> picture, of what there is; a map that is not of the image's size is left out."""
+    """title -> picture, of what there is; a map that is not of the image's shape is left out."""
     image = at_most(read_image(image_path), _SIDE)
     pictures = {"image": image}
     for kind, folder in dirs.items():
@@ -43,8 +44,9 @@ def row(stem: str, image_path: Path, mask: Path | None, dirs: Mapping[Kind, Path
             gray = at_most(read_gray(path), _SIDE)
             if kind.style != "heat":
                 pictures[kind.title] = gray
-            elif gray.shape == image.shape[:2]:
-                pictures[kind.title] = cam_overlay(image, gray)
+                continue
+            with suppress(ValueError):
+                pictures[kind.title] = cam_overlay(image, at_size(gray, image.shape[:2]))
     if mask:
         pictures["mask"] = at_most(read_gray(mask), _SIDE)
     return pictures

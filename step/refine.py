@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from misc.files.held import Held
-from misc.files.images import at_most, read_gray, read_image
+from misc.files.images import at_most, at_size, read_gray, read_image, read_levels
 from misc.files.listing import list_pictures, matched
 from misc.files.store import write_png
 from misc.run.driver import may_refine
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Refiner:
-    """image (H,W,3) uint8 RGB and map (H,W) uint8 -> label (H,W) uint8.
+    """image (H,W,3) uint8 RGB and map (H,W) uint8 -> label (H,W) uint8. any_size: a map that is smaller than its image
+    comes as it is in its file, (h,w) uint8 or uint16; else as large as the image.
 
     one(image, map): on the CPU. The same on a device: prepare(image, map), in threads, and finish(images, what was
     prepared of them, device), of images of one size together -> their labels; None where a device has no part in it.
@@ -41,6 +41,7 @@ class Refiner:
     one: Callable[[np.ndarray, np.ndarray], np.ndarray]
     prepare: Callable[[np.ndarray, np.ndarray], np.ndarray]
     finish: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], torch.device], Sequence[np.ndarray]] | None
+    any_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,14 @@ def refine_folder(
     def make(item: Item, data: Sequence[Held]) -> Prepared | list[Write]:
         image = read_image(data[0])
         try:
-            cam = at_size(read_gray(data[1]), image.shape[:2])
+            held = read_gray(data[1])
+            cam = at_size(held, image.shape[:2])
+            as_it_is = read_levels(data[1]) if refiner.any_size and held.shape != cam.shape else None
         except OSError as e:
             raise OSError(f"its map {data[1].path} cannot be read: {e}") from e
         except ValueError as e:
             raise OSError(f"its map {data[1].path} {e}") from e
-        seen = at_most(image, args.max_side), at_most(cam, args.max_side)
+        seen = at_most(image, args.max_side), at_most(cam, args.max_side) if as_it_is is None else as_it_is
         if device:
             return Prepared(seen[0], refiner.prepare(*seen), cam.shape)
         return to_write(refiner.one(*seen), cam.shape)
@@ -94,7 +97,7 @@ def refine_folder(
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]
-    batches = batches_on(device, compute, lambda one: one.image.shape)
+    batches = batches_on(device, compute, lambda one: (one.image.shape, one.part.shape, one.part.dtype))
     items = largest_first(items, args.max_side) if batches else items
     each(step, items, lambda _: parts, make, args, failures, key=key, batches=batches)
 
@@ -147,19 +150,6 @@ def crf_on(
     from pgt.crf import mean_field_torch
 
     return mean_field_torch(planes_on(device, images), on(device, energies), params).cpu().numpy()
-
-
-def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """cam (h,w) uint8 at the size (H, W) of its image: smaller maps, as published code writes them, by bicubic.
-
-    Raises ValueError where the two are of different shapes.
-    """
-    (h, w), (height, width) = cam.shape, size
-    if abs(h - height * w / width) > 1 and abs(w - width * h / height) > 1:
-        raise ValueError(f"is {w} x {h}, the image {width} x {height}: not of one shape (width x height)")
-    if (h, w) == (height, width):
-        return cam
-    return np.asarray(Image.fromarray(cam).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def to_uint8(saliency: np.ndarray, binary: float | None = None) -> np.ndarray:

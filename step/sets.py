@@ -12,7 +12,7 @@ from data.saliency import ImageFolder, open_folder
 from data.segmentation import SegmentationSet, has_split, open_segmentation
 from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
-from misc.errors import InputError
+from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
 from misc.files.listing import list_pictures
 from misc.files.store import write_text
@@ -57,6 +57,9 @@ def _open_split(args: Args, split: str) -> SegmentationSet:
     root, spec, flag = _source(args)
     try:
         found = open_segmentation(root, spec, split, flag)
+    except UnknownClassError as e:
+        hint = f"a set of classes of its own is given as --data_dir {root}" if spec else "or name it in class_names.txt"
+        raise InputError(f"{e}; {hint}") from e
     except InputError as e:
         hint = f"; python -m data.prepare {args.dataset} --root {root} gets and checks it" if spec else ""
         raise InputError(f"{e}{hint}") from e

@@ -215,6 +215,14 @@ def read_gray(file: Path | BinaryIO) -> np.ndarray:
         return turned(_levels(image), orientation_of(image))
 
 
+def read_levels(file: Path | BinaryIO) -> np.ndarray:
+    """read_gray, where a gray file of 16 bits comes as it is: (H,W) uint16."""
+    with opened(file) as image:
+        if image.mode.startswith("I;16"):
+            return turned(np.asarray(image).astype(np.uint16), orientation_of(image))
+    return read_gray(file)
+
+
 def read_mask(file: Path | BinaryIO) -> np.ndarray:
     """-> (H,W) bool of a mask file: above 128; above 0 in a file of two values, 0 and another. Raises OSError as
     read_gray does, and for a file of no such values."""
@@ -275,6 +283,19 @@ def _of_two(numbers: np.ndarray, what: str) -> np.ndarray:
     if len(values) > 2 or (len(values) == 2 and values[0]):
         raise OSError(f"holds {len(values)} {what}, and may mean several things; needed is gray, or black and a colour")
     return (numbers > 0) * np.uint8(255)
+
+
+def at_size(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """cam (h,w) uint8 at the size (H, W) of its image: smaller maps, as published code writes them, by bicubic.
+
+    Raises ValueError where the two are of different shapes.
+    """
+    (h, w), (height, width) = cam.shape, size
+    if abs(h - height * w / width) > 1 and abs(w - width * h / height) > 1:
+        raise ValueError(f"is {w} x {h}, the image {width} x {height}: not of one shape (width x height)")
+    if (h, w) == (height, width):
+        return cam
+    return np.asarray(Image.fromarray(cam).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def limit_side(size: tuple[int, int], max_side: int) -> tuple[int, int]:

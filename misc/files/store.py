@@ -116,7 +116,7 @@ def fingerprint(*parts: bytes | str | Path | dict) -> str:
 
 
 def write_png(path: Path, array: np.ndarray, made_from: str | None = None, palette: np.ndarray | None = None) -> None:
-    """Writes array ((H,W) or (H,W,3) uint8) to path, with the fingerprint made_from, atomically.
+    """Writes array ((H,W) uint8 or uint16, or (H,W,3) uint8) to path, with the fingerprint made_from, atomically.
 
     palette: (256,3) uint8 RGB, of a palette picture of (H,W).
     """
@@ -174,14 +174,17 @@ def write_npz(path: Path, made_from: str, **arrays: np.ndarray) -> None:
         np.savez_compressed(f, **arrays, **{KEY.lower(): np.array(made_from)})
 
 
-def write_cams(path: Path, keys: np.ndarray, cam: np.ndarray, made_from: str = "") -> None:
-    """keys (P,), cam (P,H,W) in [0,1] -> an .npz that misc/files/predictions.py reads: keys, cam uint8 and scale 1/255.
+def write_cams(path: Path, keys: np.ndarray, cam: np.ndarray, made_from: str = "", bits: int = 8) -> None:
+    """keys (P,), cam (P,H,W) in [0,1] -> an .npz that misc/files/predictions.py reads: keys, cam uint8 and scale 1/255;
+    or of 16 bits uint16 and 1/65535.
 
-    A value is off by 1/510 at most; 0 and 1 are exact.
+    A value is off by half the scale at most; 0 and 1 are exact.
     """
-    levels = np.rint(np.clip(cam, 0, 1) * np.float32(255)).astype(np.uint8)
+    dtype = np.dtype(f"u{bits // 8}")
+    top = np.iinfo(dtype).max
+    levels = np.rint(np.clip(cam, 0, 1) * np.float32(top)).astype(dtype)
     write_npz(path, made_from, keys=np.asarray(keys, np.uint8 if max(keys, default=0) < 256 else np.uint16), cam=levels,
-              scale=np.float32(1 / 255))  # fmt: skip
+              scale=np.float32(1 / top))  # fmt: skip
 
 
 def write_text(path: Path, text: str, errors: str = "surrogateescape") -> None:

@@ -1,13 +1,14 @@
 """Saliency maps against masks."""
 
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from misc.files.held import Held
-from misc.files.images import read_gray, read_mask
+from misc.files.images import at_size, read_gray, read_mask
 from misc.report.score_files import Read, digest_of, rounded
 from misc.run.evaluation import Files, compare
 from misc.run.failures import Told
@@ -19,15 +20,22 @@ IMAGE_COLUMNS = ("mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "
 
 
 def score_maps(
-    folder: Path, masks: Files, preds: Files, args: Args, failures: Told, read: Read = Held
+    folder: Path,
+    masks: Files,
+    preds: Files,
+    args: Args,
+    failures: Told,
+    read: Read = Held,
+    fit: bool = False,
 ) -> tuple[dict[str, float | np.ndarray], list[tuple]]:
     """What the maps in folder are worth, and a row per image: its name, digest and IMAGE_COLUMNS.
 
-    -> n and, where there is an image, SaliencyMetrics' results, with e_measure, which is mean_e.
+    fit: maps that are smaller than their masks are brought to their sizes. -> n and, where there is an image,
+    SaliencyMetrics' results, with e_measure, which is mean_e.
     """
     metrics, rows, objects = SaliencyMetrics(), [], 0
     for digest, scores, has_object in compare(
-        "eval", folder, masks, partial(score_map, read=read), args, failures, preds
+        "eval", folder, masks, partial(score_map, read=read, fit=fit), args, failures, preds
     ):
         metrics.add(scores)
         objects += has_object
@@ -40,7 +48,9 @@ def score_maps(
     return {"n": len(rows), **results, **({"e_measure": results["mean_e"]} if rows else {})}, rows
 
 
-def score_map(name: str, path: Path, mask_path: Path, read: Read) -> tuple[str, SaliencyScores, bool]:
+def score_map(
+    name: str, path: Path, mask_path: Path, read: Read, fit: bool = False
+) -> tuple[str, SaliencyScores, bool]:
     """-> digest, scores, whether the mask holds an object. Raises OSError where a file is missing or corrupt, or the
     map not of the mask's size."""
     try:
@@ -49,6 +59,9 @@ def score_map(name: str, path: Path, mask_path: Path, read: Read) -> tuple[str, 
     except OSError as e:
         raise OSError(f"its mask {mask_path} {e}") from e
     pred = read_gray(file := Held(path))
+    if fit:
+        with suppress(ValueError):  # which the next line tells
+            pred = at_size(pred, mask.shape)
     if pred.shape != mask.shape:
         raise OSError(f"is {pred.shape[::-1]}, its mask {mask_path} {mask.shape[::-1]} (width, height)")
     return digest_of(file, mask_file), saliency_scores(pred, mask, name=name), bool(mask.any())

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import run_coco
+import run_voc
 from data import archives, coco14, prepare, voc12
 from data.archives import Archive
 from data.datasets import DATASETS, read_names
@@ -25,6 +27,7 @@ from data.labelled import open_labelled
 from data.segmentation import open_segmentation
 from misc.errors import InputError
 from misc.files import download
+from misc.run.passes import run_passes
 
 
 @pytest.fixture
@@ -167,6 +170,36 @@ def test_voc_trees_that_are_none(voc, capsys):
     shutil.rmtree(voc / "ImageSets")
     shutil.rmtree(voc / "SegmentationClassAug")
     assert run("voc12", voc) == 2 and "get the devkit again" in capsys.readouterr().err
+
+
+def test_unknown_classes_stop_prepare_and_run_voc_alike(voc, tmp_path, capsys):
+    file = voc / "Annotations" / "2007_000032.xml"
+    text = file.read_text()
+    file.write_text(text.replace("<name>aeroplane</name>", "<name>dragon</name>", 1))
+    assert run("voc12", voc) == 2
+    told = capsys.readouterr().err
+    assert "2007_000032.jpg names 'dragon'" in told and f"run_voc.py --data_dir {voc}" in told
+    assert not (voc / "class_names.txt").exists()
+    argv = ["--voc12_root", str(voc), "--seam_network", "efficientnet_lite0", "--result_dir", str(tmp_path / "r")]
+    assert run_passes(run_voc.PASSES, lambda: run_voc.parse(argv)) == 2
+    told = capsys.readouterr().err
+    assert "2007_000032.jpg has it" in told and f"--data_dir {voc}" in told and "data.prepare" not in told
+    file.write_text(text)
+    assert run("voc12", voc) == 0
+    assert open_segmentation(voc, None).spec.class_names == DATASETS["voc12"].class_names
+
+
+def test_categories_of_its_own_are_told_with_the_command_for_them(coco, tmp_path, capsys):
+    file = coco / "annotations" / "instances_train2014.json"
+    held = json.loads(file.read_text())
+    held["categories"] = [{**one, "name": f"my {one['name']}"} for one in held["categories"]]
+    file.write_text(json.dumps(held))
+    assert run("coco14", coco) == 0
+    assert f"its 80 classes are its own: run_voc.py --data_dir {coco}" in capsys.readouterr().out
+    argv = ["--coco14_root", str(coco), "--seam_network", "efficientnet_lite0", "--result_dir", str(tmp_path / "r")]
+    assert run_passes(run_coco.PASSES, lambda: run_coco.parse(argv)) == 2
+    told = capsys.readouterr().err
+    assert f"--data_dir {coco}" in told and "data.prepare" not in told
 
 
 # ---- downloads

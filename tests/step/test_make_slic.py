@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import run_slic
+from misc.files.images import at_size
 from step.make_slic import make_slic
-from step.refine import at_size
 
 NAMES = ("default", "published", "mfnet_stage2")
 SLIC_RECIPES = {name: run_slic.TABLE.resolve({"slic_recipe": name}).slic for name in NAMES}
