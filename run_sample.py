@@ -142,6 +142,9 @@ class MakeLabel:
 
 @stage("the recipe of make_label", prefix="label_", of=("make_label",))
 class Label:
+    border: float = flag(
+        0.3, "share of what is unlike the image's border in the map (pgt/border.py); 0: none", at_least=0, at_most=1
+    )
     pamr_dilations: tuple[int, ...] = flag((1, 2, 4, 8), "dilations of PAMR's neighbourhoods", at_least=1)
     pamr_num_iter: int = flag(10, "iterations of PAMR; 0 leaves it out", at_least=0)
     high: float | None = flag(1.7, "surely object: above this times the refined map's mean; none: unsure", above=0)
@@ -181,7 +184,7 @@ class TrainSal:
     sharpness: float = flag(4.0, "how much less an image counts whose loss is larger; 0: all alike", at_least=0)
     refine_from: float = flag(0.35, "share of the steps after which labels move to predictions", at_least=0, at_most=1)
     refine_keep: float = flag(0.6, "what a label keeps of itself when it moves; 1: all", at_least=0, at_most=1)
-    refine_crf: float = flag(0.0, "share of a dense CRF's opinion in what labels move to", at_least=0, at_most=1)
+    refine_crf: float = flag(0.5, "share of a dense CRF's opinion in what labels move to", at_least=0, at_most=1)
     crop_least: float = flag(
         1.0, "least side of the parts of the squares that are seen; 1: all of them", above=0, at_most=1
     )
@@ -233,6 +236,7 @@ RECIPES = SLIC_RECIPES | {
     },
     "label_recipe": {
         "published": {
+            "label_border": 0.0,
             "label_pamr_dilations": (1, 2, 4, 8, 12, 24),
             "label_high": None,
             "label_crf": CRF_RECIPES["wsod_pixel"],

@@ -54,6 +54,9 @@ class MakeSlic:
 
 @stage("the recipe of make_slic", prefix="slic_", of=("make_slic",))
 class Slic:
+    border: float = flag(
+        0.3, "share of what is unlike the image's border in the map (pgt/border.py); 0: none", at_least=0, at_most=1
+    )
     segments: int = flag(200, "superpixels per image, roughly", at_least=1)
     compactness: float = flag(20, "weight of position against colour in SLIC", above=0)
     lab: str = flag("rgb", "colour space of SLIC (pgt/superpixel.py)", choices=("rgb", "single", "published"))
@@ -69,8 +72,20 @@ STAGES = (
 
 RECIPES = {
     "slic_recipe": {
-        "published": {"slic_lab": "published", "slic_num_iter": 10, "slic_high": 1.2, "slic_low": 0.7},
-        "mfnet_stage2": {"slic_lab": "published", "slic_num_iter": 10, "slic_high": 1.5, "slic_low": 0.8},
+        "published": {
+            "slic_border": 0.0,
+            "slic_lab": "published",
+            "slic_num_iter": 10,
+            "slic_high": 1.2,
+            "slic_low": 0.7,
+        },
+        "mfnet_stage2": {
+            "slic_border": 0.0,
+            "slic_lab": "published",
+            "slic_num_iter": 10,
+            "slic_high": 1.5,
+            "slic_low": 0.8,
+        },
     }
 }
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from misc.run.failures import Failures
 from misc.run.flags import Args
+from pgt.border import with_border_prior
 from pgt.crf import mean_field, unary_from_prob, unary_from_saliency
 from pgt.pamr import refine_saliency, refine_saliency_torch
 from pgt.superpixel import threshold_by_mean
@@ -35,15 +36,16 @@ def run(args: Args, failures: Failures) -> None:
     settings = "make_label", {**asdict(args.label), "max_side": args.max_side}
     runs = args.label.pamr_num_iter or args.label.crf is not None
     finish = partial(make_labels, params=args.label) if runs else None
-    any_size = bool(args.label.pamr_num_iter)
-    refiner = Refiner(partial(make_label, params=args.label), lambda _, cam: cam, finish, any_size)
+    any_size = bool(args.label.pamr_num_iter) and not args.label.border
+    one, prepare = partial(make_label, params=args.label), partial(with_border_prior, share=args.label.border)
+    refiner = Refiner(one, prepare, finish, any_size)
     refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refiner, settings, args, failures)
 
 
 def make_label(image: np.ndarray, cam: np.ndarray, params: Label) -> np.ndarray:
-    """image (H,W,3) uint8 RGB, cam uint8 or uint16, (H,W) or for PAMR of any size -> label (H,W) uint8: PAMR, sure
-    parts, dense CRF."""
-    saliency = shares(cam)
+    """image (H,W,3) uint8 RGB, cam uint8 or uint16, (H,W) or for PAMR of any size -> label (H,W) uint8: border
+    prior, PAMR, sure parts, dense CRF."""
+    saliency = shares(with_border_prior(image, cam, params.border))
     if params.pamr_num_iter:
         saliency = refine_saliency(image, saliency, params.pamr_dilations, params.pamr_num_iter)
     if params.crf is not None:
@@ -54,7 +56,7 @@ def make_label(image: np.ndarray, cam: np.ndarray, params: Label) -> np.ndarray:
 def make_labels(
     images: Sequence[np.ndarray], cams: Sequence[np.ndarray], device: torch.device, params: Label
 ) -> list[np.ndarray]:
-    """make_label of images of one size, PAMR and CRF on a device."""
+    """make_label of images of one size and their maps, with the border prior in them, PAMR and CRF on a device."""
     saliency = on(device, [shares(cam) for cam in cams])
     if params.pamr_num_iter:
         saliency = refine_saliency_torch(

@@ -16,6 +16,7 @@ import numpy as np
 
 from misc.run.failures import Failures
 from misc.run.flags import Args
+from pgt.border import with_border_prior
 from pgt.crf import dense_crf, unary_from_prob
 from pgt.superpixel import slic, superpixel_mean, threshold_by_mean
 from step.refine import Refiner, crf_on, refine_folder
@@ -38,13 +39,15 @@ def run(args: Args, failures: Failures) -> None:
 
 
 def make_slic(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:
-    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> label (H,W) uint8: sure parts, means over superpixels, dense CRF."""
+    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> label (H,W) uint8: superpixel_map, dense CRF."""
     p = superpixel_map(image, cam, params)
     return to_label(p if params.crf is None else dense_crf(image, np.stack([1 - p, p]), params.crf)[1])
 
 
 def superpixel_map(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:
-    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> (H,W) float32 in [0,1]: sure parts, means over superpixels."""
+    """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> (H,W) float32 in [0,1]: border prior, sure parts, means over
+    superpixels."""
+    cam = with_border_prior(image, cam, params.border)
     superpixel = slic(image, params.segments, params.compactness, params.lab, num_iter=params.num_iter)
     return superpixel_mean(threshold_by_mean(cam, params.high, params.low) / 255, superpixel).astype(np.float32)
 
