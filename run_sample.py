@@ -143,7 +143,7 @@ class MakeLabel:
 @stage("the recipe of make_label", prefix="label_", of=("make_label",))
 class Label:
     border: float = flag(
-        0.3, "share of what is unlike the image's border in the map (pgt/border.py); 0: none", at_least=0, at_most=1
+        0.0, "share of what is unlike the image's border in the map (pgt/border.py); 0: none", at_least=0, at_most=1
     )
     pamr_dilations: tuple[int, ...] = flag((1, 2, 4, 8), "dilations of PAMR's neighbourhoods", at_least=1)
     pamr_num_iter: int = flag(10, "iterations of PAMR; 0 leaves it out", at_least=0)
@@ -202,7 +202,7 @@ class MakeSal:
 
 @stage("how a saliency network labels", prefix="sal_", of=("make_sal", "train_sal"))
 class Sal:
-    sides: tuple[int, ...] = flag((224, 256, 288), "squares that the network sees, each also in a mirror", at_least=32)
+    sides: tuple[int, ...] = flag((256, 320, 384), "squares that the network sees, each also in a mirror", at_least=32)
     crf: CRFParams | None = flag(CRF_RECIPES["saliency"], "half of the label is what a dense CRF makes of the map")
     binary: float | None = flag(None, "binary labels, foreground from this on; none: soft", at_least=0, at_most=1)
 
@@ -236,7 +236,6 @@ RECIPES = SLIC_RECIPES | {
     },
     "label_recipe": {
         "published": {
-            "label_border": 0.0,
             "label_pamr_dilations": (1, 2, 4, 8, 12, 24),
             "label_high": None,
             "label_crf": CRF_RECIPES["wsod_pixel"],

@@ -12,7 +12,7 @@ from misc.errors import InputError
 from misc.files.download import sha256_of
 
 STUDENT = Path(__file__).with_suffix(".safetensors")
-SHA256 = "0b2379e98a0d5c97908d2eee2caba4b94f61e101734aadcd4bcdbe064ce06807"
+SHA256 = "87a8c0b54fa945c58ca9b8a0154ee1988dc0976006d058f25142760993c83ed1"
 
 
 def student_file() -> Path:
