@@ -162,7 +162,9 @@ class Learn:
     sal_init: str | None = flag(
         None, "start from this file; shipped: from the network that comes along; none: from ImageNet's"
     )
-    sal_rounds: int = flag(1, "the labels of a round teach a new network in the next", at_least=1)
+    sal_rounds: int = flag(
+        1, "in all but the last two networks label what the other learned from, for the next to learn from", at_least=1
+    )
 
 
 @stage("the recipe of train_sal", prefix="sal_", of=("train_sal",))
@@ -185,10 +187,6 @@ class TrainSal:
     refine_from: float = flag(0.35, "share of the steps after which labels move to predictions", at_least=0, at_most=1)
     refine_keep: float = flag(0.6, "what a label keeps of itself when it moves; 1: all", at_least=0, at_most=1)
     refine_crf: float = flag(0.5, "share of a dense CRF's opinion in what labels move to", at_least=0, at_most=1)
-    crop_least: float = flag(
-        1.0, "least side of the parts of the squares that are seen; 1: all of them", above=0, at_most=1
-    )
-    ema: float = flag(0.0, "what a step keeps of the mean of the weights; 0: no mean", at_least=0, at_most=1)
 
 
 @stage("make_sal: images -> a network's labels", of=("make_sal",))

@@ -12,7 +12,7 @@ Paper   pgt/self_training.py
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ _STRIDE = 4  # of the network's maps, and of the targets
 
 
 def run(args: Args, failures: Failures) -> None:
-    recipe, rounds = args.train_sal, args.sal_rounds
+    recipe = args.train_sal
     files = open_images(args).images
     usable = [stem for stem, file in files.items() if file not in failures]
     device = pick_device(args.device, args.deterministic)
@@ -68,20 +68,33 @@ def run(args: Args, failures: Failures) -> None:
     name, weights = start_of_sal(args)
     labels = [folder / f"{stem}.png" for folder in folders for stem in images]
     identity = {"network": name, "weights": weights, "labels": digest(labels)}
-    for i in range(1, rounds + 1):
-        this = "sal" if i == rounds else f"sal_round{i}"
+
+    def learn(this: str, seen: Mapping[str, Path], i: int) -> Path:
         train(
-            Stage(this, recipe, len(images), {**identity, "round": i}, save),
+            Stage(this, recipe, len(seen), {**identity, "round": i}, save),
             args,
             lambda: build(name, weights, not args.quiet),
-            lambda network, folders=folders: begin(network, images, folders, args),
+            lambda network: begin(network, seen, folders, args),
         )
-        if i < rounds:
-            folders = [args.result_dir / this]
+        return args.result_dir / "ckpt" / f"{this}.pth"
+
+    for i in range(1, args.sal_rounds):
+        out = f"sal_round{i}"
+        for half, seen, others in halves(images):
+            file = learn(f"{out}_{half}", seen, i)
             if is_main():
-                file = args.result_dir / "ckpt" / f"{this}.pth"
-                label_images("train_sal", this, read_network(file, SalNet), sha256_of(file), images, args, failures)
-            from_first(this, device)
+                label_images("train_sal", out, read_network(file, SalNet), sha256_of(file), others, args, failures)
+            from_first(out, device)
+        folders = [args.result_dir / out]
+    learn("sal", images, args.sal_rounds)
+
+
+def halves(images: Mapping[str, Path]) -> Iterator[tuple[str, Mapping[str, Path], Mapping[str, Path]]]:
+    """-> name, images to learn from and the others, whose labels then are of a network that never saw them: it knows
+    by heart what is wrong with the labels of the images that it learned from. A single image is both."""
+    first, second = (dict([*images.items()][i::2]) or images for i in (0, 1))
+    yield "a", first, second
+    yield "b", second, first
 
 
 def start_of_sal(args: Args) -> tuple[str, Path | None]:
@@ -190,40 +203,25 @@ class SalTask:
         self.spares = facts_of(network.device).spares_readers
 
     def sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """-> image, its number, whether in a mirror, which part of it; and how its colours change, where that is done
-        on the device."""
         side = self.recipe.crop_size
         image = resize(read_named(self.files[index], side if self.spares else 0), (side, side))
         turned = np.array(rng.random() < 0.5)
         image = np.ascontiguousarray(image[:, ::-1]) if turned else image
         if self.spares:
             steps = color_jitter_steps(image, self.recipe.jitter, 0.0, rng)
-            return image, np.array(index), turned, self.draw_part(rng), steps, np.ones((side, side), np.uint8)
-        image = color_jitter(image, self.recipe.jitter, 0.0, rng)
-        return image, np.array(index), turned, self.draw_part(rng)
+            return image, np.array(index), turned, steps, np.ones((side, side), np.uint8)
+        return color_jitter(image, self.recipe.jitter, 0.0, rng), np.array(index), turned
 
-    def draw_part(self, rng: np.random.Generator) -> np.ndarray:
-        """-> a square part of the square that an image became: its side and the place (x, y) of its centre, in units of
-        half the square, from its centre on."""
-        if self.recipe.crop_least == 1:
-            return np.array([1, 0, 0], np.float32)
-        side = rng.uniform(self.recipe.crop_least, 1)
-        return np.array([side, *rng.uniform(side - 1, 1 - side, 2)], np.float32)
-
-    def loss(self, image: Tensor, index: Tensor, turned: Tensor, part: Tensor, *colors: Tensor) -> dict[str, Tensor]:
-        """image (N,3,H,W) uint8; index, turned (N,): which ones, and whether in a mirror; part (N,3), of draw_part;
-        colors: what recolored takes, where colours are still to be changed."""
+    def loss(self, image: Tensor, index: Tensor, turned: Tensor, *colors: Tensor) -> dict[str, Tensor]:
+        """image (N,3,H,W) uint8; index, turned (N,): which ones, and whether in a mirror; colors: what recolored takes,
+        where colours are still to be changed."""
         image = recolored(image, *colors) if colors else image
         target = mirrored(self.net.take(index), turned)
-        sides = [self.recipe.view_sides[i] for i in torch.randperm(len(self.recipe.view_sides))[:2]]
-        cut = self.recipe.crop_least < 1
-        seen, wanted = (part_of(image, part), part_of(target[:, None], part)[:, 0]) if cut else (image, target)
-        views = [self.predict(seen, side, wanted) for side in sides]
-        parts = self_training_loss(*views, wanted, self.recipe.sharpness)
+        order = torch.randperm(len(self.recipe.view_sides))[:2]
+        first, second = (self.predict(image, self.recipe.view_sides[i], target) for i in order)
+        parts = self_training_loss(first, second, target, self.recipe.sharpness)
         if self.net.forwards >= self.refine_from and self.recipe.refine_keep < 1:
-            with torch.no_grad():
-                whole = [self.predict(image, side, target) for side in sides] if cut else [p.detach() for p in views]
-                prob = with_crf(image, (whole[0] + whole[1]) / 2, self.recipe.refine_crf)
+            prob = with_crf(image, (first.detach() + second.detach()) / 2, self.recipe.refine_crf)
             self.net.put(*from_all(index, mirrored(refined(target, prob, self.recipe.refine_keep), turned), self.rows))
         self.net.forwards += 1
         return parts
@@ -239,15 +237,6 @@ class SalTask:
 def mirrored(maps: Tensor, which: Tensor) -> Tensor:
     """maps (N,h,w), which (N,) -> those of them left to right."""
     return torch.where(which[:, None, None], maps.flip(-1), maps)
-
-
-def part_of(maps: Tensor, part: Tensor) -> Tensor:
-    """maps (N,C,h,w), part (N,3) of SalTask.draw_part -> these parts of them, (N,C,h,w) float32."""
-    side, x, y = part[:, :, None].unbind(1)
-    none = torch.zeros_like(side)
-    theta = torch.cat([side, none, x, none, side, y], 1).view(-1, 2, 3)
-    where = F.affine_grid(theta, [*maps.shape], align_corners=False)
-    return F.grid_sample(maps.float(), where, padding_mode="border", align_corners=False)
 
 
 def with_crf(image: Tensor, prob: Tensor, share: float) -> Tensor:

@@ -17,7 +17,7 @@ from misc.run.passes import run_passes
 from misc.train.checkpoint import last_state
 from net import SalNet
 from net.weights import read_checkpoint
-from step.train_sal import SalTask
+from step.train_sal import SalTask, halves, with_crf
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = [
@@ -92,7 +92,8 @@ def test_masks_are_of_no_account_and_two_runs_give_the_same_bytes(root):
         assert len(files) == NUM
         assert all(path.read_bytes() == (without / "r" / folder / path.name).read_bytes() for path in files)
     assert isinstance(read_checkpoint(with_masks / "r" / "ckpt" / "sal.pth"), SalNet)
-    assert not same(weights(with_masks), weights(with_masks, "sal_round1"))  # of other labels
+    halves = [weights(with_masks, f"sal_round1_{half}") for half in "ab"]
+    assert not same(weights(with_masks), halves[0]) and not same(*halves)  # of other labels
     rows = (with_masks / "r" / "train_sal.csv").read_text().splitlines()
     assert rows[0].startswith("step,epoch,loss,iou,views,lr") and len(rows) == 5
     assert read_json(with_masks / "r" / "settings" / "train_sal.json")["settings"]["sal_num_steps"] == 4
@@ -139,7 +140,7 @@ def test_two_processes_learn_from_all_targets(root):
     argv = flags(root, *argv, on=("make_slic", "train_sal"))
     done = subprocess.run([*command, *argv], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    held = last_state(root / "r" / "ckpt" / "train_sal_round1")["net"]["_extra_state"]["targets"].numpy()
+    held = last_state(root / "r" / "ckpt" / "train_sal_round1_a")["net"]["_extra_state"]["targets"].numpy()
     assert all(((target > 0) & (target < 255)).mean() > 0.9 for target in held)  # those of the other process too
     assert len(list((root / "r" / "sal_round1").iterdir())) == NUM and (root / "r" / "ckpt" / "sal.pth").is_file()
 
@@ -153,6 +154,33 @@ def test_two_processes_wait_for_what_the_first_one_makes(root):
     done = subprocess.run([*command, *argv], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert len(list((root / "r" / "sal").iterdir())) == NUM and done.stdout.count("make_sal: 3 labels made") == 1
+
+
+def test_a_round_labels_what_its_networks_have_not_seen():
+    images = {name: Path(name) for name in "vwxyz"}
+    (_, *first), (_, *second) = halves(images)
+    assert [*map("".join, first)] == ["vxz", "wy"] and second == first[::-1]
+    one = {"v": Path("v")}
+    assert [(seen, others) for _, seen, others in halves(one)] == [(one, one), (one, one)]
+
+
+def test_labels_move_to_what_a_crf_makes_of_predictions(root):
+    with_it, without = copies(root, "a", "b")
+    assert run(with_it) == 0 and run(without, "--sal_refine_crf", "0") == 0
+    first, second = (
+        last_state(one / "r" / "ckpt" / "train_sal")["net"]["_extra_state"]["targets"] for one in (with_it, without)
+    )
+    assert not torch.equal(first, second) and not same(weights(with_it), weights(without))
+
+
+def test_labels_move_to_the_edges_of_the_image():
+    disc = cv2.circle(np.zeros((64, 64), np.uint8), (32, 32), 16, 255, -1)
+    image = torch.from_numpy(np.stack([disc, 255 - disc, disc])[None])
+    rough = torch.from_numpy(cv2.blur(cv2.resize(disc, (16, 16), interpolation=cv2.INTER_AREA), (5, 5)))[None] / 255
+    exact = torch.from_numpy(cv2.resize(disc, (16, 16), interpolation=cv2.INTER_AREA))[None] / 255
+    assert with_crf(image, rough, 0) is rough
+    errors = [float((with_crf(image, rough, share) - exact).abs().mean()) for share in (0, 0.5, 1)]
+    assert errors[2] < errors[1] < errors[0] and errors[2] < 0.7 * errors[0]
 
 
 def test_it_starts_from_a_network(root):
