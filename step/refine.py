@@ -99,8 +99,23 @@ def refine_folder(
     each(step, items, lambda _: parts, make, args, failures, key=key, batches=batches)
 
 
+def refine_one(
+    refiner: Refiner, image: np.ndarray, cam: np.ndarray, max_side: int, device: torch.device | None
+) -> np.ndarray:
+    """What refine_folder writes of one image (H,W,3) and its map (H,W) uint8 -> label (H,W) uint8."""
+    seen = at_most(image, max_side), at_most(cam, max_side)
+    if refiner.finish is None or device is None:
+        return at_full_size(refiner.one(*seen), cam.shape)
+    return at_full_size(refiner.finish(seen[:1], [refiner.prepare(*seen)], device)[0], cam.shape)
+
+
+def at_full_size(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """label (h,w) uint8 -> of the size (H, W) of its image."""
+    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
 def to_write(label: np.ndarray, size: tuple[int, int]) -> list[Write]:
-    return [partial(write_png, array=cv2.resize(label, size[::-1], interpolation=cv2.INTER_LINEAR))]
+    return [partial(write_png, array=at_full_size(label, size))]
 
 
 def refining_device(args: Args) -> torch.device | None:
