@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from misc.errors import InputError, naming
-from misc.files.images import read_image
+from misc.errors import InputError
+from misc.files.images import read_image, read_named
 from misc.run.device import out_of_memory, pick_device, side_step_for
 from misc.run.flags import Args
 from net import Network, SalNet, for_inference
@@ -83,10 +83,10 @@ def _resolved(flags: dict[str, object]) -> Args:
 
 
 def _read(picture: Picture) -> np.ndarray:
+    if isinstance(picture, (str, Path)):
+        return read_named(Path(picture))
     if not isinstance(picture, np.ndarray):
-        path = Path(picture) if isinstance(picture, str) else picture
-        with naming(Path(getattr(path, "name", path if isinstance(path, Path) else "the picture"))):
-            return read_image(path)
+        return read_image(picture)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise InputError(f"an array has to be (H,W,3) uint8 RGB, and is {picture.shape} {picture.dtype}")
     return picture

@@ -213,24 +213,6 @@ def test_disagreement():
 
 
 # ------------------------------------------------------------------------------------------------------ in a browser
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium, to test the page")
-    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
-    chromium, driver = next(filter(None, found), None), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver on the PATH, to test the page with")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    driver.set_script_timeout(20)
-    yield driver
-    driver.quit()
-
-
 class Page:
     """The open report: what a person sees and does."""
 
