@@ -98,7 +98,7 @@ class Desk:
         inside = array >= 255 * _threshold(query)
         if how == "-cutout":
             return _encoded(cutout(found["image"], inside), "PNG")
-        drawn = label_overlay(found["image"], inside, voc_palette()[[0, 2]])
+        drawn = label_overlay(found["image"], inside, voc_palette()[[0, 5]])
         return _encoded(cam_overlay(found["image"], array) if kind == "cam" else drawn, "JPEG")
 
     def page(self) -> bytes:
