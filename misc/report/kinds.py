@@ -51,6 +51,13 @@ SEGMENTATION = (
     Kind("sem_seg", "pseudo label", "classes"),
     Kind("seg", "segmentation", "classes"),
 )
+TRAININGS = {  # train_<key>.csv -> of what, in their order
+    "cam": "the CAM network",
+    "seam": "the CAM network",
+    "aff": "AffinityNet",
+    "sal": "the saliency network",
+    "seg": "the segmentation network",
+}
 LEARNED_FROM = SALIENCY[1:3]  # by train_sal
 CAM, (SEG_CAM, SEM_SEG, SEG) = SALIENCY[0], SEGMENTATION
 
