@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 60, BINS = 28;
 const { columns, measures, images } = data;
 const $ = (id) => document.getElementById(id);
-const SVG_TAGS = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "filter", "feComponentTransfer", "feFuncR", "feFuncG", "feFuncB"]);
+const SVG_TAGS = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "filter", "feComponentTransfer", "feFuncR", "feFuncG", "feFuncB", "feFuncA", "feColorMatrix", "feMorphology", "feComposite", "feFlood"]);
 
 function el(tag, attributes = {}, ...children) {
   const node = SVG_TAGS.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -20,4 +20,4 @@ const digits = (v, n = 3) => (v == null ? "–" : Number.isInteger(v) ? String(v
 const clamp = (v, low, high) => Math.min(high, Math.max(low, v));
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 const colour = (kind) => `var(--s${Math.max(0, data.kinds.indexOf(kind)) % 6})`;
-const dot = (color) => el("span", { class: "dot", style: { "--color": color } });
+const dot = (color, part = 0) => el("span", { class: `dot part${part % 2}`, style: { "--color": color } });

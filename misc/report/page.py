@@ -170,7 +170,8 @@ def score_parts(metrics: Mapping, titles: Mapping[str, str]) -> dict[str, list]:
     """
     tables, sweeps, bars = [], [], {}
     stages = [*titles, *metrics]
-    found = sorted(_walk(metrics), key=lambda one: stages.index(one[0][0]))
+    found = [one for one in _walk(metrics) if not all(isinstance(value, dict) for value in one[1].values())]
+    found.sort(key=lambda one: stages.index(one[0][0]))
     splits = sorted(dict.fromkeys("/".join(path[1:]) for path, _ in found), key=lambda split: split != "train")
     for path, scores in found:
         split = "/".join(path[1:])

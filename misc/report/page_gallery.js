@@ -1,8 +1,11 @@
 // ---------------------------------------------------------------------------------------- which images, which order
 // sort: an index of measures, or -1 for the name. ranges: measure -> [low, high], open where null. shown: columns.
-const start = () => ({ query: "", sort: -1, descending: false, ranges: new Map(), label: null, page: 0 });
+// grouped: whether the first EACH of every class follow each other.
+const EACH = 4;
+const start = () => ({ query: "", sort: -1, descending: false, ranges: new Map(), label: null, part: null, grouped: false, page: 0 });
 const state = { ...start(), tile: 1, shown: new Set(columns.keys()) };
 let chosen = []; // the images that pass, in order
+let groups = new Map(); // position -> the class that begins there
 const lower = images.map((image) => image.name.toLowerCase());
 images.forEach((image, k) => { image.order = k; });
 
@@ -14,7 +17,7 @@ function inRange(image, but = -1) {
   return true;
 }
 const passes = (image) => lower[image.order].includes(state.query) && inRange(image)
-  && (state.label == null || image.classes?.includes(state.label));
+  && (state.label == null || image.classes?.includes(state.label)) && (state.part == null || image.part === state.part);
 
 function compare(a, b) {
   const sign = state.descending ? -1 : 1;
@@ -30,6 +33,15 @@ function compare(a, b) {
 function update(changes = {}) {
   Object.assign(state, { page: 0 }, changes);
   chosen = images.filter(passes).sort(compare);
+  groups = new Map();
+  if (state.grouped) {
+    const found = data.classes.map((c) => ({ ...c, all: chosen.filter((image) => image.classes?.includes(c.id)) })).filter((c) => c.all.length);
+    chosen = [];
+    for (const c of found) {
+      groups.set(chosen.length, c);
+      chosen.push(...c.all.slice(0, EACH));
+    }
+  }
   state.page = clamp(state.page, 0, pages() - 1);
   drawControls();
   drawPage();
@@ -88,12 +100,24 @@ function drawControls() {
     const text = `${low == null ? "" : `${low} ≤ `}${measureTitle(measures[k])}${high == null ? "" : ` ≤ ${high}`}`;
     return el("button", { type: "button", "aria-label": `Remove the filter ${text}`, onclick: () => setRange(k, [null, null]) }, `${text} ✕`);
   }));
+  $("grouping").hidden = data.classes.length < 2;
+  drawButtons($("group"), [toggle("by class", state.grouped, group)]);
+  $("parts").hidden = data.parts.length < 2;
+  drawButtons($("part"), data.parts.map((part) => toggle(`${part} ${images.filter((image) => image.part === part).length.toLocaleString("en")}`,
+    state.part === part, () => update({ part: state.part === part ? null : part }))));
   $("classes").hidden = !data.classes.length;
   drawButtons($("classes"), data.classes.map(({ id, name, color, count }) => {
     const button = toggle("", state.label === id, () => update({ label: state.label === id ? null : id }));
     button.append(dot(color), `${name} ${count}`);
     return button;
   }));
+}
+
+// The most doubtful of each class come first, where nothing else was chosen.
+function group() {
+  const doubt = measures.findIndex((m) => m.key === "doubt"), grouped = !state.grouped;
+  const sort = grouped && state.sort < 0 && doubt >= 0 ? { sort: doubt, descending: true } : {};
+  update({ grouped, label: null, ...sort });
 }
 
 function showColumn(k) {
@@ -149,7 +173,8 @@ function sprite(img, image, column) {
 
 const ratios = images.map((image) => image.tile[0] / image.tile[1]).sort((a, b) => a - b);
 const cellRatio = clamp(ratios[ratios.length >> 1] || 1, 0.75, 1.6); // that of the middle image
-const whole = measures.findIndex((m) => !m.of); // a measure of the image: disagreement
+const whole = measures.findIndex((m) => !m.of); // a measure of the image: doubt, else disagreement
+const mark = measures[whole]?.key === "doubt" ? "?" : "≠";
 const names = [...new Set([...measures].sort((a, b) => !a.better - !b.better).filter((m) => m.of).map((m) => m.name))]; // scores first
 const caption = () => (measures[state.sort]?.of ? measures[state.sort].name : names[0]);
 
@@ -160,7 +185,7 @@ function tile(image, k, name) {
   const measure = measures.findIndex((m) => m.kind === columns[k].key && m.name === name);
   const value = measure >= 0 ? image.values[measure] : null;
   return el("span", { class: "tile" }, el("span", { class: image.files[k] ? "cell" : "cell missing" }, image.files[k] ? img : null),
-    el("span", { class: "caption" }, el("span", { title: columns[k].title }, columns[k].title), value == null ? null : el("span", { title: name }, digits(value, 2))));
+    el("span", { class: "caption" }, el("span", { title: columns[k].title }, columns[k].title), value == null ? null : el("span", { class: "number", title: name }, digits(value, 2))));
 }
 
 function card(image, position) {
@@ -169,8 +194,16 @@ function card(image, position) {
   const say = sorted ? `, ${measureTitle(sorted)} ${digits(image.values[state.sort])}` : "";
   return el("li", {}, el("button", { type: "button", class: "card", tabindex: -1, "aria-label": image.name + say, "data-position": position, onclick: () => openDetail(position) },
     el("span", { class: "card-head" }, el("span", { class: "name", title: image.name }, image.name),
-      differ == null ? null : el("span", { class: "differ", title: measures[whole].name }, `≠ ${digits(differ, 2)}`)),
+      data.parts.length > 1 ? el("span", { class: "badge" }, image.part) : null,
+      differ == null ? null : el("span", { class: "differ", title: measures[whole].name }, `${mark} ${digits(differ, 2)}`)),
     el("span", { class: "tiles" }, ...[...state.shown].sort((a, b) => a - b).map((k) => tile(image, k, caption())))));
+}
+
+function heading(position) {
+  const c = groups.get(position);
+  if (!c) return [];
+  const all = el("button", { type: "button", onclick: () => update({ grouped: false, label: c.id }) }, `all ${c.all.length.toLocaleString("en")}`);
+  return [el("li", { class: "group" }, el("h3", {}, dot(c.color), c.name), all)];
 }
 
 function drawPage() {
@@ -179,12 +212,12 @@ function drawPage() {
   gallery.style.setProperty("--shown", state.shown.size);
   gallery.style.setProperty("--cell-ratio", cellRatio);
   gallery.style.setProperty("--tile", ["calc(var(--base-tile) * .68)", "var(--base-tile)", "calc(var(--base-tile) * 1.8)"][state.tile]);
-  gallery.replaceChildren(...here.map((image, k) => card(image, first + k)));
+  gallery.replaceChildren(...here.flatMap((image, k) => [...heading(first + k), card(image, first + k)]));
   if (here.length) cards()[0].tabIndex = 0;
   $("none").hidden = here.length > 0;
-  const filtered = chosen.length < images.length ? ` (all: ${images.length.toLocaleString("en")})` : "";
+  const filtered = state.grouped ? `, up to ${EACH} of each class` : chosen.length < images.length ? ` (all: ${images.length.toLocaleString("en")})` : "";
   $("status").textContent = here.length ? `${first + 1}–${first + here.length} of ${plural(chosen.length, "image")}${filtered}` : `no image${filtered}`;
-  $("key").textContent = [caption() && `under the pictures: ${caption()}`, whole >= 0 && `≠ ${measures[whole].name}`].filter(Boolean).join(" · ");
+  $("key").textContent = [caption() && `under the pictures: ${caption()}`, whole >= 0 && `${mark} ${measures[whole].name}`].filter(Boolean).join(" · ");
   for (const nav of document.querySelectorAll(".pager")) {
     const [previous, input, text, next] = nav.children;
     nav.hidden = pages() === 1;

@@ -1,16 +1,20 @@
 // ------------------------------------------------------------------------------------------------ scores, settings
+// Rows of one part of the set follow each other, and the best of each part is bold.
 function table({ columns: heads, rows }) {
-  const best = heads.map((head, k) => {
-    const values = rows.map((row) => row.values[k]).filter((v) => v != null);
+  const best = (split, head, k) => {
+    const values = rows.filter((row) => row.split === split).map((row) => row.values[k]).filter((v) => v != null);
     if (!head.better || values.length < 2) return null;
     return head.better === "low" ? Math.min(...values) : Math.max(...values);
-  });
+  };
+  const part = (row, k) => (row.split && row.split !== rows[k - 1]?.split
+    ? [el("tr", { class: "part" }, el("th", { scope: "rowgroup", colspan: heads.length + 1 }, row.split))] : []);
   const arrows = { low: " ↓", high: " ↑" }, words = { low: "lower is better", high: "higher is better" };
   return el("div", { class: "scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "result"),
       ...heads.map((head) => el("th", { scope: "col", title: words[head.better] }, head.title + (arrows[head.better] || ""))))),
-    el("tbody", {}, ...rows.map((row) => el("tr", {}, el("th", { scope: "row" }, dot(colour(row.kind)), row.title),
-      ...row.values.map((v, k) => el("td", { class: v != null && v === best[k] ? "best" : null }, digits(v))))))));
+    el("tbody", {}, ...rows.flatMap((row, at) => [...part(row, at), el("tr", {},
+      el("th", { scope: "row" }, dot(colour(row.kind), row.part), row.split ? row.title.slice(0, -row.split.length - 3) : row.title),
+      ...row.values.map((v, k) => el("td", { class: v != null && v === best(row.split, heads[k], k) ? "best" : null }, digits(v))))]))));
 }
 
 function settings(title, pairs) {
@@ -19,12 +23,14 @@ function settings(title, pairs) {
 }
 
 function summary() {
-  const parts = [plural(images.length, "image"), columns.slice(1).map((c) => c.title).join(", ")];
+  const some = data.total > images.length + (data.failed || 0);
+  const number = some ? `a sample of ${images.length.toLocaleString("en")} of ${plural(data.total, "image")}` : plural(images.length, "image");
+  const parts = [number, columns.slice(1).map((c) => c.title).join(", ")];
   $("subtitle").append(parts.filter(Boolean).join(" · "));
   if (data.failed) $("subtitle").append(` · ${data.failed} not shown, see `, el("a", { href: "failed.csv" }, "failed.csv"));
-  if (data.unscored) $("subtitle").append(` · ${data.unscored} with labels or masks newer than their scores: run eval`);
+  if (data.unscored) $("subtitle").append(` · ${data.unscored} with labels or masks newer than their scores: run ${data.evaluate || "eval"}`);
   $("tables").append(...data.tables.map(table));
-  if (!data.tables.length) $("tables").append(el("p", { class: "note" }, "No masks, so no scores: sort the images by disagreement to find the labels worth a look."));
+  if (data.advice) $("tables").append(el("p", { class: "note" }, data.advice));
   for (const [title, pairs] of Object.entries(data.settings)) if (pairs.length) $("settings").append(settings(title, pairs));
 }
 
@@ -55,7 +61,7 @@ function lineChart({ title, xTitle, yTitle, xDomain, yDomain, series }) {
   const cross = el("line", { class: "cross", y1: top, y2: height - bottom, visibility: "hidden" });
   const readouts = series.map((s) => {
     const style = { "--color": colour(s.kind) };
-    svg.append(el("path", { class: "series", style, d: s.y.map((y, i) => `${i ? "L" : "M"}${sx(s.x[i]).toFixed(1)} ${sy(y).toFixed(1)}`).join("") }));
+    svg.append(el("path", { class: `series part${(s.part || 0) % 2}`, style, d: s.y.map((y, i) => `${i ? "L" : "M"}${sx(s.x[i]).toFixed(1)} ${sy(y).toFixed(1)}`).join("") }));
     if (s.best != null) svg.append(el("circle", { class: "mark", style, r: 4, cx: sx(s.x[s.best]), cy: sy(s.y[s.best]) }));
     return el("span");
   });
@@ -77,16 +83,19 @@ function lineChart({ title, xTitle, yTitle, xDomain, yDomain, series }) {
   svg.setAttribute("aria-label", `${title}, ${yTitle} against ${xTitle}: ${series.map((s, k) => s.title + rest[k]).join("; ")}`);
   reset();
   return el("figure", {}, el("h3", {}, title), svg,
-    el("figcaption", {}, ...series.map((s, k) => el("span", {}, dot(colour(s.kind)), s.title, readouts[k]))));
+    el("figcaption", {}, ...series.map((s, k) => el("span", {}, dot(colour(s.kind), s.part), s.title, readouts[k]))));
 }
 
+// A row per class, a column per result: its value, and a bar below it.
 function barChart({ title, kinds, rows }) {
-  const lines = rows.map(({ name, values }) => el("tr", {}, el("th", { scope: "row" }, name),
-    el("td", {}, ...values.map((v, k) => el("div", { class: "bar", style: { "--color": colour(kinds[k].kind), width: `${100 * (v || 0)}%` } }))),
-    el("td", {}, values.map((v) => (v == null ? "absent" : (100 * v).toFixed(1))).join(" / "))));
+  const cell = (v, { kind, part }) => el("td", {}, v == null ? "absent" : (100 * v).toFixed(1),
+    el("div", { class: `bar part${part % 2}`, style: { "--color": colour(kind), width: `${100 * (v || 0)}%` } }));
+  const lines = rows.map(({ name, values }) => el("tr", {}, el("th", { scope: "row" }, name), ...values.map((v, k) => cell(v, kinds[k]))));
+  const heads = kinds.map((k) => el("th", { scope: "col", title: k.title, "aria-label": k.title }, dot(colour(k.kind), k.part)));
   return el("figure", {}, el("h3", {}, title),
-    el("div", { class: "bars", tabindex: 0, role: "region", "aria-label": title }, el("table", {}, el("tbody", {}, ...lines))),
-    el("figcaption", {}, ...kinds.map((k) => el("span", {}, dot(colour(k.kind)), k.title))));
+    el("div", { class: "bars", tabindex: 0, role: "region", "aria-label": title },
+      el("table", {}, el("thead", {}, el("tr", {}, el("th"), ...heads)), el("tbody", {}, ...lines))),
+    el("figcaption", {}, ...kinds.map((k) => el("span", {}, dot(colour(k.kind), k.part), k.title))));
 }
 
 const argmax = (values) => values.reduce((best, v, i) => (v > values[best] ? i : best), 0);
