@@ -195,7 +195,7 @@ def page_data(
     result_dir: Path, columns: Sequence[Column], shown: Mapping[Entry, Record], spec: DatasetSpec | None = None
 ) -> dict:
     """All that misc/report/page*.js draws."""
-    titles = {c.key: c.title for c in columns}
+    titles = {kind.key: kind.title for kind in (SEGMENTATION if spec else SALIENCY)} | {c.key: c.title for c in columns}
     scores = report.score_parts(read_json(result_dir / "metrics.json"), titles)
     kinds = [c.key for c in columns[1:] if c.key != "mask"]
     kinds += [row["kind"] for table in scores["tables"] for row in table["rows"]]

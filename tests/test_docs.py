@@ -37,7 +37,7 @@ for cell in cells:
 
 def test_the_notebook_runs_to_its_end(tmp_path):
     started, environment = time.monotonic(), os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    shutil.copytree(ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".git", "result", "tests", "__pycache__"))
+    shutil.copytree(ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "result", "tests", "__pycache__"))
     command = [sys.executable, "-c", DRIVER, str(NOTEBOOK), str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path / "clone" / "docs", env=environment, capture_output=True, text=True)
     assert not done.returncode, done.stderr
@@ -91,6 +91,6 @@ def test_coco_polygons_become_tasks_of_label_studio(tmp_path):
 def test_the_dockerfile_is_lint_free():
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     if not (hadolint := shutil.which("hadolint", path=here)):
-        pytest.skip("hadolint is not installed (tests/foreign/requirements.txt)")
+        pytest.skip("hadolint is not installed (requirements-test.txt)")
     done = subprocess.run([hadolint, "--no-color", str(ROOT / "Dockerfile")], capture_output=True, text=True)
     assert not done.returncode, done.stdout
