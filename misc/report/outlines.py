@@ -63,10 +63,11 @@ def simplified(rings: Rings, label: np.ndarray, how: Simplify | None) -> Rings:
     Parts and holes below how.smallest go, edges stay within how.tolerance (Douglas & Peucker, 1973). Where the outcome
     agrees with the label by less than how.agreement, both are lowered, in the end to nothing.
     """
+    sizes = [pixels_within(ring) for _, ring in rings] if how else []
     for k in range(_ROUNDS if how else 0):
         smallest = how.smallest * label.size * _AREA**k
         tolerance = how.tolerance * max(label.shape) * _DISTANCE**k
-        kept = ((value, ring) for value, ring in rings if pixels_within(ring) >= smallest)
+        kept = (one for one, size in zip(rings, sizes, strict=True) if size >= smallest)
         coarse = [(value, cv2.approxPolyDP(ring[:, None], tolerance, True)[:, 0]) for value, ring in kept]
         coarse = [(value, ring) for value, ring in coarse if len(ring) >= 3]
         if agreement(painted(coarse, label.shape), label) >= how.agreement:
