@@ -1,4 +1,4 @@
-"""docs/ and the Dockerfile: the notebook runs to its end, the image could be built."""
+"""The notebook runs to its end, its neighbours in docs/ hold, the Dockerfile could be built."""
 
 import json
 import os
