@@ -2,17 +2,19 @@
 
     python -m step.export --pred_dir A --image_dir B --format coco --dataset voc12          A/<name>.png|npz|npy
     python -m step.export --pred_dir result/cam_pamr --image_dir B --format voc --threshold 0.5   gray saliency labels
+    python -m step.export --pred_dir A --image_dir B --format labelme --simplify False      exact to the pixel
 
 Reads   PRED_DIR/<name>.png|npz|npy, label maps or CAMs; gray saliency labels with --dataset saliency, its default
 Writes  coco: OUT_DIR/instances.json; voc: OUT_DIR/SegmentationClass, ImageSets, labelmap.txt; labelme:
-        OUT_DIR/<name>.json;
-        masks: OUT_DIR/<name>.png, 0 and 255
+        OUT_DIR/<name>.json; masks: OUT_DIR/<name>.png, 0 and 255; cutout: OUT_DIR/<name>.png, transparent around the
+        objects; overlay: OUT_DIR/<name>.jpg, the label over the image
 """
 
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,8 @@ from data.datasets import DATASETS, DatasetSpec, get_dataset
 from misc.errors import InputError
 from misc.files.images import image_size, read_gray, read_image
 from misc.files.predictions import FIRST_LABEL, Cams, read_prediction
-from misc.report.export import FORMATS, Labelled
-from misc.report.kinds import EXPORT_FORMATS, SALIENCY, folders
+from misc.report.export import OF_ALL, OF_ONE, Labelled
+from misc.report.kinds import EXPORT_FORMATS, SALIENCY, Simplify, folders
 from misc.run.evaluation import Command, Files, Strict, compare, main_of
 from misc.run.failures import Failures, Told
 from misc.run.flags import Args, Table, flag, stage
@@ -31,14 +33,26 @@ SPEC = DATASETS["saliency"]
 
 
 def run(args: Args, failures: Failures) -> None:
-    """As a stage of a run: every kind of saliency label, in the format args.export, to RESULT_DIR/export/<kind>."""
+    """As a stage of a run: every kind of saliency label, in the format args.export, to
+    RESULT_DIR/export/<format>/<kind>."""
     images = open_images(args).images
     images = {stem: path for stem, path in images.items() if path not in failures}
     read = partial(read_saliency, threshold=args.export_threshold)
     for kind, folder in folders(SALIENCY, args).items():
         if kind.style != "heat":
-            out_dir = args.result_dir / "export" / kind.key
-            export_folder(folder, images, read, SPEC, args.export, out_dir, failures, args)
+            out_dir = args.result_dir / "export" / args.export / kind.key
+            options = options_of(args.export, args.export_shapes, args.export_simplify)
+            export_folder(folder, images, read, SPEC, args.export, out_dir, failures, args, **options)
+
+
+def options_of(fmt: str, shapes: str, simplify: Simplify | None, split: str = "train") -> dict[str, Any]:
+    """Of the formats that have some."""
+    known = {
+        "coco": {"shapes": shapes, "simplify": simplify},
+        "voc": {"split": split},
+        "labelme": {"simplify": simplify},
+    }
+    return known.get(fmt, {})
 
 
 def export_folder(
@@ -50,18 +64,25 @@ def export_folder(
     out_dir: Path,
     failures: Told,
     args: Args,
-    **options: str,
+    **options: Any,
 ) -> None:
     """The labels in folder of all images (stem -> file); what cannot be used is added to failures."""
-    empty = []
+    of_one, empty, kept = OF_ONE.get(fmt), [], []
+
+    def work(name: str, path: Path, image: Path) -> tuple[Labelled, bool]:
+        item = read_one(name, path, image, read)
+        return item, of_one is None or of_one(item, spec, out_dir, **options)
 
     def labelled() -> Iterator[Labelled]:
-        for item in compare("export", folder, images, partial(read_one, read=read), args, failures):
-            empty.append(not ((item.label != 0) & (item.label != spec.ignore)).any())
+        for item, written in compare("export", folder, images, work, args, failures):
+            empty.append(not item.inside(spec).any())
+            kept.append(not written)
             yield item
 
-    n = FORMATS[fmt](labelled(), spec, out_dir, **options)
-    print(f"export: {n} labels of {folder} as {fmt} in {out_dir}{f', {sum(empty)} without an object' * any(empty)}")
+    n = sum(1 for _ in labelled()) if of_one else OF_ALL[fmt](labelled(), spec, out_dir, **options)
+    without = f", {sum(empty)} without an object" * any(empty)
+    changed = f", {sum(kept)} that somebody has changed kept (delete them to have them made anew)" * any(kept)
+    print(f"export: {n} labels of {folder} as {fmt} in {out_dir}{without}{changed}")
     if n and all(empty):
         print(f"warning: {folder}: none of its {n} labels holds an object, so the export is empty", file=sys.stderr)
 
@@ -105,7 +126,7 @@ def export_all(args: Args, failures: Strict) -> None:
         read = partial(read_saliency, threshold=args.threshold)
     else:
         read = partial(read_labels, spec=spec, keys=args.keys, bg_score=args.bg_score)
-    options = {"coco": {"shapes": args.shapes}, "voc": {"split": args.split}}.get(args.format, {})
+    options = options_of(args.format, args.shapes, args.simplify, args.split)
     export_folder(args.pred_dir, images, read, spec, args.format, args.out_dir, failures, args, **options)
 
 
@@ -122,6 +143,7 @@ class Labels:
     keys: str = flag("foreground", "what key 0 of CAM files is", choices=tuple(FIRST_LABEL))
     bg_score: float = flag(0.25, "background's score in CAMs", at_least=0, at_most=1)
     shapes: str = flag("rle", "coco: polygons fill holes", choices=("rle", "polygons"))
+    simplify: Simplify | None = flag(Simplify(), "labelme, coco: simpler polygons; False: exact to the pixel")
     split: str = flag("train", "voc: name of the list")
 
 

@@ -53,8 +53,7 @@ def run(args: Args, failures: Failures) -> None:
     power = class_power(net, args.cam_class_power)
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
-        found = pyramid_saliency(fast, [work.levels for work in works], [work.seen for work in works], power)
-        found = [saliency.float().cpu().numpy() for saliency in found]
+        found = saliency_of(fast, works, power)
         return [[write_of(s, w.size)] for s, w in zip(found, works, strict=True)]
 
     def write_of(saliency: np.ndarray, size: tuple[int, int]) -> Write:
@@ -64,8 +63,18 @@ def run(args: Args, failures: Failures) -> None:
     items = [Item(file, (out_dir / f"{stem}.png",), (file,)) for stem, file in images.items()]
     settings = {"power": power, **({"quarter": True} if args.cam_quarter else {})}
     source = {"weights": weights, "sha256": sha256}
-    scales = sorted(args.cam_scales, reverse=True)  # the largest takes the memory that serves the others
-    make_maps(net, source, settings, items, maps, scales, args, failures)
+    make_maps(net, source, settings, items, maps, in_order(args.cam_scales), args, failures)
+
+
+def in_order(scales: Sequence[float]) -> list[float]:
+    """The largest takes the memory that serves the others."""
+    return sorted(scales, reverse=True)
+
+
+def saliency_of(net: Network, works: Sequence[Work], power: float) -> list[np.ndarray]:
+    """-> of each picture, all of one size at the network, its saliency (h,w) float32 in [0,1]."""
+    found = pyramid_saliency(net, [work.levels for work in works], [work.seen for work in works], power)
+    return [saliency.float().cpu().numpy() for saliency in found]
 
 
 def run_classes(args: Args, failures: Failures) -> None:
@@ -109,10 +118,7 @@ def make_maps(
     fast = for_inference(net.to(device))
 
     def read(item: Item, data: Sequence[Held]) -> Work:
-        image = read_image(data[0])
-        seen = at_most(image, args.max_side)
-        keys = tuple(item.facts.get("keys", ()))
-        return Work(tuple(pyramid(seen, scales, step)), seen.shape[:2], image.shape[:2], keys)
+        return look_at(read_image(data[0]), scales, args.max_side, step, tuple(item.facts.get("keys", ())))
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:
         with out_of_memory("lower --max_side"):
@@ -123,6 +129,12 @@ def make_maps(
     facts = {"network": net.facts.network, **source, **({"side_step": step} if step else {})}
     items = largest_first(items, args.max_side, step)
     each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
+
+
+def look_at(image: np.ndarray, scales: Sequence[float], max_side: int, step: int, keys: tuple[int, ...] = ()) -> Work:
+    """image (H,W,3) uint8 -> what is mapped of it."""
+    seen = at_most(image, max_side)
+    return Work(tuple(pyramid(seen, scales, step)), seen.shape[:2], image.shape[:2], keys)
 
 
 def trained_here(args: Args) -> str | None:
@@ -166,12 +178,20 @@ def own_maps(net: Network, works: Sequence[Work], fuse: Callable = fuse_cams) ->
 
 
 def write_quarter(path: Path, saliency: np.ndarray, made_from: str) -> None:
-    """saliency (h,w) float32 in [0,1] -> a 16-bit PNG of its size."""
-    write_png(path, np.rint(saliency * 65535).astype(np.uint16), made_from=made_from)
+    write_png(path, to_quarter(saliency), made_from=made_from)
+
+
+def to_quarter(saliency: np.ndarray) -> np.ndarray:
+    """saliency (h,w) float32 in [0,1] -> uint16 of its size."""
+    return np.rint(saliency * 65535).astype(np.uint16)
 
 
 def write_map(path: Path, saliency: np.ndarray, size: tuple[int, int], made_from: str) -> None:
-    """saliency (h,w) float32 in [0,1] -> an 8-bit PNG of this size (H, W), bilinear."""
+    write_png(path, to_map(saliency, size), made_from=made_from)
+
+
+def to_map(saliency: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """saliency (h,w) float32 in [0,1] -> uint8 of this size (H, W), bilinear."""
     full = cv2.resize(saliency, size[::-1], interpolation=cv2.INTER_LINEAR)
     np.multiply(full, 255, out=full)  # in place: of a large photograph each copy is a gigabyte
-    write_png(path, np.rint(full, out=full).astype(np.uint8), made_from=made_from)
+    return np.rint(full, out=full).astype(np.uint8)

@@ -34,12 +34,15 @@ def run(args: Args, failures: Failures) -> None:
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     out_dir = args.cam_pamr_out_dir or args.result_dir / "cam_pamr"
     settings = "make_label", {**asdict(args.label), "max_side": args.max_side}
-    runs = args.label.pamr_num_iter or args.label.crf is not None
-    finish = partial(make_labels, params=args.label) if runs else None
-    any_size = bool(args.label.pamr_num_iter) and not args.label.border
-    one, prepare = partial(make_label, params=args.label), partial(with_border_prior, share=args.label.border)
-    refiner = Refiner(one, prepare, finish, any_size)
-    refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refiner, settings, args, failures)
+    refine_folder("make_label", "cam_pamr", images, cam_dir, out_dir, refiner_of(args.label), settings, args, failures)
+
+
+def refiner_of(params: Label) -> Refiner:
+    runs = params.pamr_num_iter or params.crf is not None
+    finish = partial(make_labels, params=params) if runs else None
+    any_size = bool(params.pamr_num_iter) and not params.border
+    one, prepare = partial(make_label, params=params), partial(with_border_prior, share=params.border)
+    return Refiner(one, prepare, finish, any_size)
 
 
 def make_label(image: np.ndarray, cam: np.ndarray, params: Label) -> np.ndarray:

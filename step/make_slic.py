@@ -33,9 +33,12 @@ def run(args: Args, failures: Failures) -> None:
     out_dir = args.cam_slic_out_dir or args.result_dir / "cam_slic"
     cam_dir = args.cam_out_dir or args.result_dir / "cam"
     settings = "make_slic", {**asdict(args.slic), "max_side": args.max_side}
-    one, prepare, finish = (partial(part, params=args.slic) for part in (make_slic, superpixel_map, finish_on))
-    refiner = Refiner(one, prepare, finish if args.slic.crf is not None else None)
-    refine_folder("make_slic", "cam_slic", images, cam_dir, out_dir, refiner, settings, args, failures)
+    refine_folder("make_slic", "cam_slic", images, cam_dir, out_dir, refiner_of(args.slic), settings, args, failures)
+
+
+def refiner_of(params: Slic) -> Refiner:
+    one, prepare, finish = (partial(part, params=params) for part in (make_slic, superpixel_map, finish_on))
+    return Refiner(one, prepare, finish if params.crf is not None else None)
 
 
 def make_slic(image: np.ndarray, cam: np.ndarray, params: Slic) -> np.ndarray:

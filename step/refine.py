@@ -102,8 +102,26 @@ def refine_folder(
     each(step, items, lambda _: parts, make, args, failures, key=key, batches=batches)
 
 
+def refine_one(
+    refiner: Refiner, image: np.ndarray, cam: np.ndarray, max_side: int, device: torch.device | None
+) -> np.ndarray:
+    """What refine_folder writes of one image (H,W,3) and its map, as make_cam writes it -> label (H,W) uint8."""
+    held = cam if cam.dtype == np.uint8 else (cam >> 8).astype(np.uint8)
+    whole = at_size(held, size := image.shape[:2])
+    as_it_is = refiner.any_size and held.shape != size
+    seen = at_most(image, max_side), cam if as_it_is else at_most(whole, max_side)
+    if refiner.finish is None or device is None:
+        return at_full_size(refiner.one(*seen), size)
+    return at_full_size(refiner.finish(seen[:1], [refiner.prepare(*seen)], device)[0], size)
+
+
+def at_full_size(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """label (h,w) uint8 -> of the size (H, W) of its image."""
+    return cv2.resize(label, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
 def to_write(label: np.ndarray, size: tuple[int, int]) -> list[Write]:
-    return [partial(write_png, array=cv2.resize(label, size[::-1], interpolation=cv2.INTER_LINEAR))]
+    return [partial(write_png, array=at_full_size(label, size))]
 
 
 def refining_device(args: Args) -> torch.device | None:

@@ -1,12 +1,14 @@
 """A page of results that opens from disk, in any browser, without a network.
 
 Reads   the images of --sal_dataset_dir, or of --eval_splits; their masks; RESULT_DIR/<kind> of misc/report/kinds.py,
-        metrics.json, scores/, settings/, train*.csv, whichever are there
+        metrics.json, scores/, settings/, train*.csv, doubtful.csv, whichever are there
 Writes  RESULT_DIR/report.html; RESULT_DIR/report_files/<name>.webp, the thumbnails of an image side by side
 
-Scores are those that the evaluators left: an image whose label or mask is newer than its scores has none here.
+Scores are those that the evaluators left: an image whose label or mask is newer than its scores has none here. Of a
+large set the page shows a sample (sample_of), and says so.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +26,7 @@ from misc.files.store import fingerprint, read_json, require_writable, write_tex
 from misc.report import page as report
 from misc.report.kinds import SALIENCY, SEGMENTATION, Kind, folders, is_outdated
 from misc.report.page import Column, Record
-from misc.report.score_files import digest_of, read_scores
+from misc.report.score_files import digest_of, read_rows, read_scores
 from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -33,15 +35,19 @@ from step.sets import open_eval, open_images, open_train
 
 Sources = dict[Column, Files]  # of those that are there
 SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
+MOST = 4000  # images on the page: a browser opens so many at once
+_DOUBTFUL = 4  # one in so many of a sample is there for its doubt
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image: its files, one for each column (the image first), None where it has none; where its thumbnails go."""
+    """An image: its files, one for each column (the image first), None where it has none; where its thumbnails go; the
+    part of the set that it belongs to, where the set has parts."""
 
     name: str
     files: tuple[Path | None, ...]
     thumb: Path
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,13 @@ def run_classes(args: Args, failures: Failures) -> None:
     if parts[0].mask_dir:
         sources[Column("mask", "mask", "classes", parts[0].mask_dir)] = masks
     name = "toy" if args.toy else (args.data_dir or args.dataset_root).resolve().name
-    make_report(args, failures, f"Pseudo labels of {name}", sources, parts[0].spec)
+    make_report(args, failures, f"Pseudo labels of {name}", sources, parts[0].spec, parts_of(args))
+
+
+def parts_of(args: Args) -> dict[str, str]:
+    """name -> the part of the set, of the images of its train and of the parts that are scored."""
+    parts = {"train": open_train(args), **open_eval(args)}
+    return {name: split for split, part in reversed(parts.items()) for name in part.images.names}
 
 
 def sources_of(image_dir: Path, images: Files, dirs: Mapping[Kind, Path]) -> Sources:
@@ -88,18 +100,26 @@ def sources_of(image_dir: Path, images: Files, dirs: Mapping[Kind, Path]) -> Sou
     return sources
 
 
-def make_report(args: Args, failures: Failures, title: str, sources: Sources, spec: DatasetSpec | None = None) -> None:
+def make_report(
+    args: Args,
+    failures: Failures,
+    title: str,
+    sources: Sources,
+    spec: DatasetSpec | None = None,
+    parts: Mapping[str, str] | None = None,
+) -> None:
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
     others that are no heat maps are the labels whose disagreement is told (assess).
 
-    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes. An image with a
-    corrupt file is added to failures and left out.
+    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes; parts: name -> the
+    part of the set. An image with a corrupt file is added to failures and left out.
     """
     columns, thumbs = tuple(sources), args.result_dir / "report_files"
     require_writable(thumbs)
+    doubts, names, parts = read_doubts(args.result_dir), [*sources[columns[0]]], parts or {}
     entries = [
-        Entry(name, tuple(files.get(name) for files in sources.values()), thumbs / f"{name}.webp")
-        for name in sources[columns[0]]
+        Entry(name, tuple(files.get(name) for files in sources.values()), thumbs / f"{name}.webp", parts.get(name, ""))
+        for name in sample_of(names, doubts, MOST)
     ]
     work = partial(make_one, columns=columns, spec=spec, overwrite=args.overwrite)
     done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
@@ -113,21 +133,70 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
         record, digests = result
         rows = {key: scores[key].get((entry.name, digest)) for key, digest in digests.items()}
         own = {f"{k}.{name}": round(row[name], 4) for k, row in rows.items() if row for name in SHOWN if name in row}
+        own |= {"doubt": round(doubts[entry.name], 4)} if entry.name in doubts else {}
         unscored += None in rows.values() and not any(path in failures for path in entry.files if path)
         shown[entry] = replace(record, values={**record.values, **own})
+    evaluate = "the eval passes" if spec else "eval"
     if unscored:
-        print(f"report: {unscored} image(s) have labels or masks newer than their scores: run eval")
-    counts = {"failed": len(entries) - len(shown), "unscored": unscored}
+        print(f"report: {unscored} image(s) have labels or masks newer than their scores: run {evaluate}")
+    if len(entries) < len(names):
+        worst = ", the most doubtful among them" * bool(doubts)
+        print(f"report: a sample of {len(entries)} of {len(names)} images{worst}")
+    counts = {"failed": len(entries) - len(shown), "unscored": unscored, "evaluate": evaluate, "total": len(names)}
     path = args.result_dir / "report.html"
     write_text(path, report.page(title, page_data(args.result_dir, columns, shown, spec) | counts))
     print(f"report: {len(shown)} images, in {path}")
 
 
+def read_doubts(result_dir: Path) -> dict[str, float]:
+    """name -> doubt from 0 to 1, of RESULT_DIR/doubtful.csv; what is no number is left out."""
+    found = {}
+    for row in read_rows(result_dir / "doubtful.csv"):
+        try:
+            doubt = float(row["doubt"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if row.get("name") and math.isfinite(doubt):
+            found[row["name"]] = doubt
+    return found
+
+
+def sample_of(names: Sequence[str], doubts: Mapping[str, float], most: int) -> list[str]:
+    """All names, or where there are more than `most` so many of them, in their order: the most doubtful for a quarter,
+    where doubts are known, and of the rest every n-th."""
+    if len(names) <= most:
+        return [*names]
+    known = sorted((name for name in names if name in doubts), key=lambda name: -doubts[name])
+    chosen = set(known[: most // _DOUBTFUL])
+    rest = [name for name in names if name not in chosen]
+    chosen |= {rest[k] for k in np.linspace(0, len(rest) - 1, most - len(chosen)).astype(int)}
+    return [name for name in names if name in chosen]
+
+
+def advice(columns: Sequence[Column], measures: Sequence[Mapping], is_scored: bool, of_classes: bool) -> str:
+    """What to do where there are no scores, by what there is; empty where there are."""
+    if is_scored:
+        return ""
+    labels = [c for c in columns if c.style in ("gray", "classes") and c.key != "mask"]
+    passes = "make_sem_seg or make_seg" if of_classes else "make_label or make_slic"
+    if not labels:
+        return f"No labels yet: run {passes}."
+    if any(c.key == "mask" for c in columns):
+        return f"There are masks, and no scores: run {'the eval passes' if of_classes else 'eval'}."
+    sort = next((m["name"] for m in measures if m["key"] in report.OF_IMAGES), None)
+    if sort:
+        return f"No masks, so no scores: sort the images by {sort} to find the labels worth a look."
+    another = "make_seg" if of_classes else "run_slic.py"
+    then = f"run {another}, then the report again, and sort by how much the two differ"
+    return f"No masks, so no scores, and one kind of label, which nothing can be compared with: {then}."
+
+
 def page_data(
     result_dir: Path, columns: Sequence[Column], shown: Mapping[Entry, Record], spec: DatasetSpec | None = None
 ) -> dict:
-    """All that misc/report/page.js draws."""
-    scores = report.score_parts(read_json(result_dir / "metrics.json"), {c.key: c.title for c in columns})
+    """All that misc/report/page*.js draws."""
+    titles = {kind.key: kind.title for kind in (SEGMENTATION if spec else SALIENCY)} | {c.key: c.title for c in columns}
+    scores = report.score_parts(read_json(result_dir / "metrics.json"), titles)
     kinds = [c.key for c in columns[1:] if c.key != "mask"]
     kinds += [row["kind"] for table in scores["tables"] for row in table["rows"]]
     measures = report.measures(columns, shown.values())
@@ -142,7 +211,9 @@ def page_data(
         "thresholds": list(range(255, -1, -report.EVERY)),
         "curves": report.mean_curves(result_dir, columns),
         "losses": report.training_curves(result_dir),
-        "settings": report.settings(result_dir),
+        "settings": report.settings(result_dir, titles),
+        "advice": advice(columns, measures, bool(scores["tables"]), spec is not None),
+        "parts": sorted({entry.part for entry in shown if entry.part}, key=lambda part: (part != "train", part)),
         "classes": report.class_legend(shown.values(), spec) if spec else [],
         "filters": report.filters(spec.palette if spec else None),
         "images": [_image(entry, record, columns, measures, result_dir) for entry, record in shown.items()],
@@ -153,7 +224,7 @@ def _image(entry: Entry, record: Record, columns: Sequence[Column], measures: li
     files = [path and report.url(path, c.folder) for path, c in zip(entry.files, columns, strict=True)]
     values = [record.values.get(m["key"]) for m in measures]
     image = {"name": entry.name, "size": record.size, "tile": record.tile, "files": files, "values": values}
-    extra = {"classes": record.classes, "filters": record.filters}
+    extra = {"classes": record.classes, "filters": record.filters, "part": entry.part}
     return {**image, "thumb": report.url(entry.thumb, result_dir), **{k: v for k, v in extra.items() if v}}
 
 

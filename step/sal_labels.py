@@ -13,6 +13,7 @@ import torch
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
+from misc.files.store import write_png
 from misc.run.device import batch_size_for, facts_of, out_of_memory, pick_device
 from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
@@ -21,7 +22,7 @@ from misc.train.augment import resize, resize_maps
 from net import SalNet, for_inference
 from pgt.cam import mirrored, unmirror
 from pgt.crf import CRFParams, mean_field, mean_field_torch, unary_from_prob
-from step.refine import crf_on, to_uint8, to_write
+from step.refine import at_full_size, crf_on, to_uint8
 
 if TYPE_CHECKING:
     from run_sample import Sal
@@ -46,27 +47,36 @@ def label_images(
     sha256: of the file that net came from; key: also the name of their record.
     """
     recipe, device = args.sal, pick_device(args.device, args.deterministic)
-    fast, on_device = for_inference(net.to(device)), facts_of(device).refines
+    fast = for_inference(net.to(device))
 
     def read(_: Item, data: Sequence[Held]) -> Work:
-        image = read_image(data[0])
-        return Work(at_most(image, args.max_side), squares(image, recipe.sides), image.shape[:2])
+        return look_at(read_image(data[0]), recipe, args.max_side)
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:
         with out_of_memory("lower --max_side"):
-            maps = resize_maps(predict(fast, works), works[0].image.shape[:2])
-            if recipe.crf is not None and on_device:
-                crf = crf_on(device, [w.image for w in works], [unary(p) for p in maps], recipe.crf)[:, 1]
-                return [
-                    to_write(to_uint8(p, recipe.binary), w.size) for p, w in zip((maps + crf) / 2, works, strict=True)
-                ]
-        return [[partial(write_label, work=w, prob=p, recipe=recipe)] for p, w in zip(maps, works, strict=True)]
+            found = maps_of(fast, works, recipe)
+        return [[partial(write_label, work=w, maps=maps, recipe=recipe)] for maps, w in zip(found, works, strict=True)]
 
     items = [Item(file, (args.result_dir / key / f"{stem}.png",), (file,)) for stem, file in images.items()]
     settings = {"weights": sha256, **asdict(recipe), "max_side": args.max_side}
     batches = Batches(compute, batch_size_for(device, 0), lambda work: work.image.shape)
     facts = {"network": net.facts.network, "sha256": sha256}
     each(step, items, settings, read, args, failures, batches=batches, key=key, facts=facts)
+
+
+def look_at(image: np.ndarray, recipe: Sal, max_side: int) -> Work:
+    """image (H,W,3) uint8 -> what is labelled of it."""
+    return Work(at_most(image, max_side), squares(image, recipe.sides), image.shape[:2])
+
+
+def maps_of(net: SalNet, works: Sequence[Work], recipe: Sal) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """-> of each image, all of one size, the network's map (H,W) in [0,1], and what a CRF makes of it, where the
+    network's device is one that refines."""
+    maps = resize_maps(predict(net, works), works[0].image.shape[:2])
+    if recipe.crf is None or not facts_of(net.device).refines:
+        return [(one, None) for one in maps]
+    crf = crf_on(net.device, [w.image for w in works], [unary(one) for one in maps], recipe.crf)[:, 1]
+    return [*zip(maps, crf, strict=True)]
 
 
 def squares(image: np.ndarray, sides: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -100,9 +110,17 @@ def crf_of_batch(image: torch.Tensor, prob: torch.Tensor, params: CRFParams) -> 
     return torch.from_numpy(np.stack(maps)).to(prob.device)
 
 
-def write_label(path: Path, made_from: str, work: Work, prob: np.ndarray, recipe: Sal) -> None:
-    """The mean of prob (H,W), of work's image, and what a CRF makes of it; in the threads that write."""
+def write_label(
+    path: Path, made_from: str, work: Work, maps: tuple[np.ndarray, np.ndarray | None], recipe: Sal
+) -> None:
+    """In the threads that write."""
+    write_png(path, label_of(work, maps, recipe), made_from=made_from)
+
+
+def label_of(work: Work, maps: tuple[np.ndarray, np.ndarray | None], recipe: Sal) -> np.ndarray:
+    """maps_of an image -> its label (H,W) uint8: the mean of the map and what a CRF makes of it."""
+    prob, crf = maps
     if recipe.crf is not None:
-        prob = (prob + mean_field(work.image, unary(prob), recipe.crf)[1]) / 2
-    (write,) = to_write(to_uint8(prob, recipe.binary), work.size)
-    write(path, made_from=made_from)
+        crf = mean_field(work.image, unary(prob), recipe.crf)[1] if crf is None else crf
+        prob = (prob + crf) / 2
+    return at_full_size(to_uint8(prob, recipe.binary), work.size)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,3 +117,22 @@ def photographs() -> SimpleNamespace:
     from skimage import data
 
     return SimpleNamespace(astronaut=data.astronaut(), cat=data.chelsea(), coffee=data.coffee(), rocket=data.rocket())
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, driven by selenium; skips the test where one of the two is absent."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium, to test the pages")
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
+    chromium, driver = next(filter(None, found), None), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no chromium and chromedriver on the PATH, to test the pages with")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    driver.set_script_timeout(20)
+    yield driver
+    driver.quit()

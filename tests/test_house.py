@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "misc": {"misc", "pgt"},
     "data": {"data", "misc", "pgt"},
     "step": {"step", "net", "misc", "data", "pgt"},
-    "run": {"run", "misc", "pgt"},
+    "run": {"run", "labeller", "misc", "pgt"},
+    "labeller": {"run", "step", "net", "misc", "pgt"},
 }
 LONGEST = 420  # lines of a file
 

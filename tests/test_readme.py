@@ -1,4 +1,4 @@
-"""README.md and benchmarks/README.md: commands that run as printed, files that are there, few words."""
+"""README.md, benchmarks/README.md and docs/: commands that run as printed, files that are there, few words."""
 
 import importlib
 import os
@@ -17,7 +17,7 @@ import run_voc
 from misc.run.flags import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "benchmarks/README.md")
+FILES = ("README.md", "benchmarks/README.md", "docs/annotation_tools.md")
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
 README = TEXTS["README.md"]
 COMMAND = re.compile(
@@ -96,7 +96,7 @@ def test_every_way_to_run_something_is_printed():
 
 def test_flags_that_are_named_are_flags(monkeypatch):
     known = {"help", "help_all"}
-    for target in ("run_sample", "run_slic", "run_voc", "run_coco", *STAND_ALONE):
+    for target in ("run_sample", "run_slic", "run_voc", "run_coco", "run_serve", *STAND_ALONE):
         known |= table_of(importlib.import_module(target), monkeypatch).resolve({}).places.keys()
     named = {flag for text in TEXTS.values() for span in spans(text) for flag in re.findall(r"^--(\w+)", span)}
     assert len(named) > 15 and named <= known

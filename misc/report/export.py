@@ -1,30 +1,34 @@
-"""Labels as other tools read them: COCO json, PASCAL VOC files, labelme json. A label map is (H,W) integers, 0 is the
-background, `ignore` the void."""
+"""Labels as other tools read them: COCO json, PASCAL VOC files, labelme json, masks, cut-outs, overlays. A label map is
+(H,W) integers, 0 is the background, `ignore` the void."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
+from PIL import Image
 
-from misc.errors import InputError
+from misc.errors import InputError, naming
+from misc.files.images import read_image
 from misc.files.labels import write_mask
 from misc.files.rle import rle_encode
-from misc.files.store import write_json, write_png, write_text
-from misc.report.kinds import EXPORT_FORMATS
+from misc.files.store import fingerprint, read_json, replacing, write_json, write_png, write_text
+from misc.report.kinds import Simplify
+from misc.report.outlines import outlines, polygons
+from misc.report.overview import cutout, label_overlay
 from misc.run.records import plain
 from pgt import __version__
 
 if TYPE_CHECKING:  # data stands on misc
     from data.datasets import DatasetSpec
 
-Outline = list[list[float]]
+_MADE = "made"  # the key of a labelme file under which it says which shapes it was written with
+_QUALITY = 92  # of a JPEG
 
 
 @dataclass(frozen=True)
@@ -40,40 +44,26 @@ class Labelled:
     def name(self) -> str:
         return self.path or self.image.stem
 
+    def inside(self, spec: DatasetSpec) -> np.ndarray:
+        """(H,W) bool, where there is a class."""
+        return (self.label > 0) & (self.label != spec.ignore)
 
-def polygons(mask: np.ndarray) -> list[Outline]:
-    """Outlines [x, y] of the parts of mask (H,W) bool, on the edges between pixels (pixel 0 covers 0..1) but for a
-    quarter of a pixel, so that thin parts have an area. Holes are filled: COCO's polygons have none."""
-    twice = np.kron(mask.astype(np.uint8), np.ones((2, 2), np.uint8))
-    outlines, _ = cv2.findContours(twice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [((outline[:, 0] + 0.5) / 2).tolist() for outline in outlines]
-
-
-def painted_outlines(label: np.ndarray) -> list[tuple[int, Outline]]:
-    """(label, outline of pixel centres), to be filled with their borders in this order: that gives the label map.
-
-    Parts are joined through the 4 neighbours, so one that lies inside another is smaller than what the other's outline
-    encloses, and comes after it. Background comes up where it fills holes.
-    """
-    found = []
-    for value in np.unique(label):
-        num, parts, stats, _ = cv2.connectedComponentsWithStats((label == value).astype(np.uint8), connectivity=4)
-        for k in range(1, num):
-            x, y, w, h = stats[k, :4].tolist()
-            at_edge = x == 0 or y == 0 or x + w == label.shape[1] or y + h == label.shape[0]
-            if value == 0 and at_edge:
-                continue  # nothing encloses it
-            part = (parts[y : y + h, x : x + w] == k).astype(np.uint8)
-            outlines, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-            filled = cv2.drawContours(np.zeros_like(part), outlines, -1, 1, cv2.FILLED)
-            found.append((-int(filled.sum()), int(value), (outlines[0][:, 0] + (x, y)).tolist()))
-    return [(value, outline) for _, value, outline in sorted(found)]
+    def pixels(self) -> np.ndarray:
+        """Its image (H,W,3) uint8. Raises OSError, which names the file."""
+        with naming(self.image):
+            return read_image(self.image)
 
 
-def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, shapes: str = "rle") -> int:
-    """Writes out_dir/instances.json: of every image and class one annotation, as rle or, with holes filled, polygons.
-    Returns the number of images. Image numbers are the data set's own where all names hold them, and no two the same,
-    else 1, 2, ..."""
+def export_coco(
+    labelled: Iterable[Labelled],
+    spec: DatasetSpec,
+    out_dir: Path,
+    shapes: str = "rle",
+    simplify: Simplify | None = None,
+) -> int:
+    """Writes out_dir/instances.json: of every image and class one annotation, as rle or, with holes filled, polygons;
+    simplify: how those become fewer points, None: exact to the pixel. Returns the number of images. Image numbers are
+    the data set's own where all names hold them, and no two the same, else 1, 2, ..."""
     images, annotations, own = [], [], []
     for number, item in enumerate(labelled, 1):
         h, w = item.label.shape
@@ -82,7 +72,7 @@ def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, 
         for value in np.unique(item.label):
             if value not in (0, spec.ignore):
                 facts = {"id": len(annotations) + 1, "image_id": number, "category_id": spec.category_id(int(value))}
-                annotations.append({**facts, "iscrowd": 0, **_region(item.label == value, shapes)})
+                annotations.append({**facts, "iscrowd": 0, **_region(item.label == value, shapes, simplify)})
     if all(own) and len(set(map(int, own))) == len(own):
         for image in images:
             image["id"] = int(own[image["id"] - 1])
@@ -95,11 +85,13 @@ def export_coco(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, 
     return len(images)
 
 
-def _region(mask: np.ndarray, shapes: str) -> dict:
+def _region(mask: np.ndarray, shapes: str, simplify: Simplify | None) -> dict:
     y, x = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = [int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)]
-    rings = (np.ravel(outline).tolist() for outline in polygons(mask))
-    segmentation = [*rings] if shapes == "polygons" else rle_encode(mask)
+    if shapes == "polygons":
+        segmentation = [np.ravel(outline).tolist() for outline in polygons(mask, simplify)]
+    else:
+        segmentation = rle_encode(mask)
     return {"bbox": box, "area": int(mask.sum()), "segmentation": segmentation}
 
 
@@ -119,33 +111,66 @@ def export_voc(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path, s
     return len(names)
 
 
-def export_labelme(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:
+def write_labelme(item: Labelled, spec: DatasetSpec, out_dir: Path, simplify: Simplify | None = None) -> bool:
     """Writes out_dir/<name>.json. Shapes are polygons in painting order, which labelme's own converters keep; holes are
-    shapes named _background_, void ones __ignore__, labelme's words for them."""
+    shapes named _background_, void ones __ignore__, labelme's words for them. simplify: how; None: exact to the pixel.
+
+    Returns whether it was written: a file that says otherwise than what was written into it, as labelme saves it after
+    a correction, stays.
+    """
+    path = out_dir / f"{item.name}.json"
+    if (there := read_json(path)) and (not there.get(_MADE) or there[_MADE] != _digest(there)):
+        return False
     names = {**dict(enumerate(spec.names)), 0: "_background_", spec.ignore: "__ignore__"}
-    n = 0
-    for n, item in enumerate(labelled, 1):  # noqa: B007
-        h, w = item.label.shape
-        outlines = [(value, (ring * 3)[: max(3, len(ring))]) for value, ring in painted_outlines(item.label)]
-        shapes = [
-            {"label": names[value], "points": ring, "group_id": None, "shape_type": "polygon", "flags": {}}
-            for value, ring in outlines  # of three points at least, which labelme wants
-        ]
-        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None}
-        path = out_dir / f"{item.name}.json"
-        content |= {"imagePath": plain(item.image, path.parent), "imageHeight": h, "imageWidth": w}
-        write_text(path, json.dumps(content, ensure_ascii=False), "backslashreplace")
-    return n
+    found = [(value, (ring.tolist() * 3)[: max(3, len(ring))]) for value, ring in outlines(item.label, simplify)]
+    shapes = [
+        {"label": names[value], "points": ring, "group_id": None, "shape_type": "polygon", "flags": {}}
+        for value, ring in found  # of three points at least, which labelme wants
+    ]
+    content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None}
+    h, w = item.label.shape
+    content |= {"imagePath": plain(item.image, path.parent), "imageHeight": h, "imageWidth": w}
+    content[_MADE] = _digest(content)
+    write_text(path, json.dumps(content, ensure_ascii=False), "backslashreplace")
+    return True
 
 
-def export_masks(labelled: Iterable[Labelled], spec: DatasetSpec, out_dir: Path) -> int:
+def _digest(content: Mapping) -> str | None:
+    """Of the shapes of a labelme file, None where they cannot be read; whole numbers and others are alike."""
+    try:
+        shapes = [[one["label"], [[float(v) for v in point] for point in one["points"]]] for one in content["shapes"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return fingerprint({"shapes": shapes})
+
+
+def write_binary(item: Labelled, spec: DatasetSpec, out_dir: Path) -> bool:
     """Writes out_dir/<name>.png, 255 where there is a class and 0 elsewhere."""
-    n = 0
-    for n, item in enumerate(labelled, 1):  # noqa: B007
-        inside = (item.label > 0) & (item.label != spec.ignore)
-        write_png(out_dir / f"{item.name}.png", inside * np.uint8(255))
-    return n
+    write_png(out_dir / f"{item.name}.png", item.inside(spec) * np.uint8(255))
+    return True
 
 
-# name -> function of labels, spec and folder (coco: also shapes; voc: also split) -> number of images written
-FORMATS = dict(zip(EXPORT_FORMATS, (export_coco, export_voc, export_labelme, export_masks), strict=True))
+def write_cutout(item: Labelled, spec: DatasetSpec, out_dir: Path) -> bool:
+    """Writes out_dir/<name>.png, the image with nothing around its objects. Raises OSError for an unusable image."""
+    write_png(out_dir / f"{item.name}.png", cutout(item.pixels(), item.inside(spec)))
+    return True
+
+
+def write_overlay(item: Labelled, spec: DatasetSpec, out_dir: Path) -> bool:
+    """Writes out_dir/<name>.jpg, the label over the image. Raises OSError for an unusable image."""
+    label = np.where(item.label == spec.ignore, 0, item.label)
+    with replacing(out_dir / f"{item.name}.jpg") as part:
+        picture = Image.fromarray(label_overlay(item.pixels(), label, spec.palette))
+        picture.save(part, format="JPEG", quality=_QUALITY)
+    return True
+
+
+# formats of a file for all images: a function of labels, spec, folder and its options -> the number of images
+OF_ALL: dict[str, Callable[..., int]] = {"coco": export_coco, "voc": export_voc}
+# of a file per image: a function of one label, spec, folder and its options -> whether it was written
+OF_ONE: dict[str, Callable[..., bool]] = {
+    "labelme": write_labelme,
+    "masks": write_binary,
+    "cutout": write_cutout,
+    "overlay": write_overlay,
+}

@@ -7,8 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgt.settings import setting
+
 if TYPE_CHECKING:
     from misc.run.flags import Args
+
+
+@dataclass(frozen=True)
+class Simplify:
+    """How polygons are made for a person to correct; see misc.report.outlines.simplified."""
+
+    tolerance: float = setting(0.004, "edges stay within this share of the image's long side", at_least=0)
+    smallest: float = setting(0.004, "parts and holes below this share of the image go", at_least=0, at_most=1)
+    agreement: float = setting(0.966, "both go down until the IoU with the label is this", at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Kind:
         return (self.folder_flag and getattr(args, self.folder_flag)) or args.result_dir / self.key
 
 
-EXPORT_FORMATS = ("coco", "voc", "labelme", "masks")  # for flags; misc/report/export.py writes them
+EXPORT_FORMATS = ("coco", "voc", "labelme", "masks", "cutout", "overlay")  # for flags; export.py writes them
 SALIENCY = (
     Kind("cam", "CAM", "heat", folder_flag="cam_out_dir"),
     Kind("cam_pamr", "pixel-wise label", "gray", folder_flag="cam_pamr_out_dir"),
@@ -40,6 +51,13 @@ SEGMENTATION = (
     Kind("sem_seg", "pseudo label", "classes"),
     Kind("seg", "segmentation", "classes"),
 )
+TRAININGS = {  # train_<key>.csv -> of what, in their order
+    "cam": "the CAM network",
+    "seam": "the CAM network",
+    "aff": "AffinityNet",
+    "sal": "the saliency network",
+    "seg": "the segmentation network",
+}
 LEARNED_FROM = SALIENCY[1:3]  # by train_sal
 CAM, (SEG_CAM, SEM_SEG, SEG) = SALIENCY[0], SEGMENTATION
 

@@ -1,4 +1,5 @@
-"""One picture of many results: a row per image, a column each for image, map, labels and mask."""
+"""Results as pictures: a map or label over its image, an object cut out, and one picture of many results, a row per
+image, a column each for image, map, labels and mask."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,24 @@ def cam_overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
     """image (H,W,3) uint8 RGB, cam (H,W) uint8 -> (H,W,3) uint8: the map in colours over the image."""
     colours = cv2.cvtColor(cv2.applyColorMap(cam, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     return cv2.addWeighted(image, 0.45, colours, 0.55, 0)
+
+
+def label_overlay(image: np.ndarray, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """image (H,W,3) uint8 RGB, label (H,W) with 0 outside, palette (256,3) uint8 -> (H,W,3) uint8: the label's colours
+    over the image, its borders in bright ones."""
+    peak = palette.max(axis=1, keepdims=True).clip(1)
+    colours = (palette.astype(np.float32) * 255 / peak).astype(np.uint8)[label & 255]
+    drawn = np.where((label > 0)[..., None], cv2.addWeighted(image, 0.6, colours, 0.4, 0), image)
+    width = max(3, round(max(label.shape) / 250) | 1)
+    ids = label.astype(np.uint16)
+    border = (cv2.erode(ids, np.ones((width, width), np.uint8)) != ids) & (label > 0)
+    drawn[border] = colours[border]
+    return drawn
+
+
+def cutout(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """image (H,W,3) uint8 RGB, inside (H,W) bool -> (H,W,4) uint8 RGBA, transparent outside."""
+    return np.dstack([image, np.full(inside.shape, 255, np.uint8)]) * inside[..., None]
 
 
 def contact_sheet(rows: Sequence[Mapping[str, np.ndarray]], height: int = 150) -> np.ndarray:

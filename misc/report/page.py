@@ -1,6 +1,6 @@
 """A page to look at results with: scores, curves, and every image beside its maps, labels and mask.
 
-The page is one HTML file that needs no network: style (page.css), script (page.js) and data stand in it. Pictures are
+The page is one HTML file that needs no network: style (page.css), script (page*.js) and data stand in it. Pictures are
 files beside it: thumbnails, one strip per image, and the full-size files where they lie. This module turns results into
 the data of the page; step/report.py collects them.
 """
@@ -25,6 +25,7 @@ from PIL import Image
 
 from misc.files.images import limit_side
 from misc.files.store import read_json, replacing
+from misc.report.kinds import TRAININGS
 from misc.report.overview import cam_overlay
 from misc.report.score_files import read_curves, read_rows, rounded
 
@@ -36,7 +37,9 @@ LONG_SIDE = 192  # of a thumbnail, in pixels
 QUALITY = 78  # of its WebP file
 EVERY = 3  # curves have a point at every third threshold: 255, 252, ..., 0
 MAX_POINTS = 400  # of a training curve
+SCRIPTS = ("page", "page_scores", "page_gallery", "page_detail")  # .js, one after the other in one function
 _DESCRIPTION = 0x010E  # EXIF ImageDescription
+_AT = re.compile(r"(\w+)_at_0?([\d.]+)")  # a score at a threshold
 
 # score -> (its title, which end is better)
 SCORES = {
@@ -53,7 +56,9 @@ SCORES = {
     "best_threshold": ("best threshold", None),
     "share": ("foreground share", None),
     "disagreement": ("label disagreement", None),
+    "doubt": ("doubt", None),
 }
+OF_IMAGES = ("doubt", "disagreement")  # of these, those that are of an image, not of one of its columns
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def url(path: Path, start: Path) -> str:
 def measures(columns: Sequence[Column], records: Iterable[Record]) -> list[dict]:
     """What images can be sorted by: every value that any record has, column by column, in the order of SCORES."""
     held = {key for record in records for key in record.values}
-    keys = [("disagreement", None), *((f"{c.key}.{score}", c) for c in columns for score in SCORES)]
+    keys = [*((key, None) for key in OF_IMAGES), *((f"{c.key}.{score}", c) for c in columns for score in SCORES)]
     titles = [(key, c, *SCORES[key.rpartition(".")[2]]) for key, c in keys if key in held]
     return [
         {"key": key, "of": c and c.title, "kind": c and c.key, "name": title, "better": better}
@@ -160,11 +165,18 @@ def score_parts(metrics: Mapping, titles: Mapping[str, str]) -> dict[str, list]:
     one chart.
 
     metrics: kind -> scores, or kind -> split -> scores, with iou (class -> value) and sweep (the mIoU at the thresholds
-    0, 0.01, ...) where it is of classes; what cannot be shown is left out.
+    0, 0.01, ...) where it is of classes; what cannot be shown is left out. titles: kind -> its name, in their order.
+    Of each: title, kind, split ("" where there are none) and part, the split's number.
     """
     tables, sweeps, bars = [], [], {}
-    for path, scores in _walk(metrics):
-        who = {"title": " · ".join([titles.get(path[0], path[0]), *path[1:]]), "kind": path[0]}
+    stages = [*titles, *metrics]
+    found = [one for one in _walk(metrics) if not all(isinstance(value, dict) for value in one[1].values())]
+    found.sort(key=lambda one: stages.index(one[0][0]))
+    splits = sorted(dict.fromkeys("/".join(path[1:]) for path, _ in found), key=lambda split: split != "train")
+    for path, scores in found:
+        split = "/".join(path[1:])
+        who = {"title": " · ".join([titles.get(path[0], path[0]), *path[1:]]), "kind": path[0], "split": split}
+        who["part"] = splits.index(split)
         numbers = {key: value for key, value in scores.items() if _is_number(value)}
         if numbers:
             held = next((rows for rows in tables if any({*numbers} & {*other} - {"n"} for _, other in rows)), None)
@@ -187,9 +199,17 @@ def _walk(node: Mapping, path: tuple[str, ...] = ()):
 def _table(rows: Sequence[tuple[dict, Mapping]]) -> dict:
     held = dict.fromkeys(key for _, numbers in rows for key in numbers)
     keys = sorted(held, key=[*SCORES, *held].index)
-    titles = [SCORES.get(key, (key.replace("_", " "), "high")) for key in keys]
-    columns = [{"key": key, "title": title, "better": end} for key, (title, end) in zip(keys, titles, strict=True)]
+    columns = [{"key": key, **dict(zip(("title", "better"), _title(key), strict=True))} for key in keys]
+    rows = sorted(rows, key=lambda row: row[0]["part"])
     return {"columns": columns, "rows": [{**who, "values": [numbers.get(k) for k in keys]} for who, numbers in rows]}
+
+
+def _title(key: str) -> tuple[str, str | None]:
+    """Of a score, in words, and which end is better."""
+    if match := _AT.fullmatch(key):
+        title, better = _title(match[1])
+        return f"{title} at {match[2]}", better
+    return SCORES.get(key, (key.replace("_", " "), "high"))
 
 
 def _bars(held: Sequence[tuple[dict, Mapping]]) -> dict:
@@ -206,11 +226,23 @@ def _is_number(value: object) -> bool:
 
 
 def training_curves(folder: Path) -> list[dict]:
-    """Of train.csv and train_<what>.csv."""
-    paths = [folder / "train.csv", *sorted(folder.glob("train_*.csv"))]
-    titles = ["Training loss" + path.stem.removeprefix("train").replace("_", " of ", 1) for path in paths]
+    """Of train.csv and train_<what>.csv, in the order of the stages."""
+    order = [f"train_{key}" for key in TRAININGS]
+    paths = sorted(folder.glob("train_*.csv"), key=lambda path: (*_place(path.stem, order), path.stem))
+    paths = [folder / "train.csv", *paths]
+    titles = ["Training loss" + _of(path.stem.removeprefix("train")) for path in paths]
     found = zip(titles, map(training_curve, paths), strict=True)
     return [{"title": title, **curve} for title, curve in found if curve]
+
+
+def _place(word: str, order: Sequence[str]) -> tuple[int]:
+    return (order.index(word) if word in order else len(order),)
+
+
+def _of(what: str) -> str:
+    """ "_seg" -> of what the training was."""
+    key = what.removeprefix("_")
+    return f" of {TRAININGS.get(key, key.replace('_', ' '))}" if key else ""
 
 
 def training_curve(path: Path) -> dict | None:
@@ -229,10 +261,12 @@ def _point(row: Mapping[str, str]) -> tuple[float, float]:
         return math.nan, math.nan  # the unfinished last line of a run that goes on
 
 
-def settings(folder: Path) -> dict[str, list[tuple[str, str]]]:
+def settings(folder: Path, titles: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
     """heading -> (name, value as text), of the records in folder/settings (misc/run/records.py): what of each result is
-    other than the default comes first, then all of each."""
-    records = {path.stem: read_json(path) for path in sorted((folder / "settings").glob("*.json"))}
+    other than the default comes first, then all of each. titles: kind -> its name, in their order."""
+    words = {**{f"train_{key}": f"training{_of(key)}" for key in TRAININGS}, **titles, "crf": "CRF labels"}
+    paths = sorted((folder / "settings").glob("*.json"), key=lambda path: (*_place(path.stem, [*words]), path.stem))
+    records = {words.get(path.stem, path.stem): read_json(path) for path in paths}
     found: dict[str, dict[str, str]] = {}
     for what, held in records.items():
         changed = {k: v for k, v in _part(held, "changed").items() if isinstance(v, dict)}
@@ -280,7 +314,7 @@ def page(title: str, data: Mapping) -> str:
     parts = {
         "title": html.escape(title.encode("utf-8", "replace").decode()),
         "css": _template("css"),
-        "js": _template("js"),
+        "js": "\n".join(_script(name) for name in SCRIPTS),
         "data": text.replace("<", "\\u003c"),
     }
     return re.sub(r"{{(\w+)}}", lambda m: parts[m[1]], _template("html"))
@@ -288,3 +322,7 @@ def page(title: str, data: Mapping) -> str:
 
 def _template(kind: str) -> str:
     return Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8")
+
+
+def _script(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8")

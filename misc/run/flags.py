@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from misc.errors import InputError
-from misc.report.kinds import EXPORT_FORMATS
+from misc.report.kinds import EXPORT_FORMATS, Simplify
 from pgt.settings import out_of_bounds, setting
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -371,6 +371,10 @@ class Results:
     )
     overview_rows: int = flag(12, "images in the overview", at_least=1)
     export: str | None = flag(
-        None, "labels for other tools as well, to RESULT_DIR/export", often=True, choices=EXPORT_FORMATS
+        None, "labels for other tools as well, to RESULT_DIR/export/<format>", often=True, choices=EXPORT_FORMATS
     )
     export_threshold: float = flag(0.5, "foreground of an exported label: at and above this", at_least=0, at_most=1)
+    export_shapes: str = flag("rle", "coco: polygons fill holes", choices=("rle", "polygons"))
+    export_simplify: Simplify | None = flag(
+        Simplify(), "labelme, coco: polygons that a person can correct; False: exact to the pixel"
+    )

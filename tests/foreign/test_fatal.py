@@ -224,7 +224,7 @@ def test_names_of_any_bytes_and_any_log(encoding, tmp_path):
     assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
     assert b"\\udcff" in done.stderr and len(failed(tmp_path / "r")) == 1
     assert len(names(tmp_path / "r" / "cam_pamr")) == 4  # masks/good is one of them: images/ is not there
-    assert len(json.loads((tmp_path / "r/export/cam_pamr/instances.json").read_bytes())["images"]) == 4
+    assert len(json.loads((tmp_path / "r/export/coco/cam_pamr/instances.json").read_bytes())["images"]) == 4
 
 
 # 14: declared sizes are believed

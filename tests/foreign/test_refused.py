@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 
 import net
@@ -50,9 +51,9 @@ def test_outputs_mirror_subfolders_through_every_command(cameras, tmp_path):
     assert slic("--result_dir", result, *masks, "--export", "voc") == 0
     for kind in ("cam", "cam_pamr", "cam_slic"):
         assert names(result / kind) == NAMES
-    assert names(result / "export" / "cam_slic" / "SegmentationClass") == NAMES
-    held = json.loads((result / "export/cam_pamr/beach/IMG_0001.json").read_text())
-    assert (result / "export/cam_pamr/beach" / held["imagePath"]).resolve() == (cameras / CAMERAS[0]).resolve()
+    assert names(result / "export" / "voc" / "cam_slic" / "SegmentationClass") == NAMES
+    held = json.loads((result / "export/labelme/cam_pamr/beach/IMG_0001.json").read_text())
+    assert (result / "export/labelme/cam_pamr/beach" / held["imagePath"]).resolve() == (cameras / CAMERAS[0]).resolve()
     assert json.loads((result / "metrics.json").read_text())["cam_slic"]["n"] == 4
     assert names(result / "report_files", ".webp") == NAMES
     page = (result / "report.html").read_text(encoding="utf-8")
@@ -169,17 +170,31 @@ def test_coco_is_read_by_supervision(tmp_path):
         assert (detections.mask[0] != disc()).mean() < 0.05  # with its border
 
 
-def test_labelme_files_are_opened_by_labelme(cameras, tmp_path):
-    pytest.importorskip("labelme", reason="labelme is not installed (tests/foreign/requirements.txt)")
+def test_labelme_files_are_opened_by_labelme_and_what_it_corrects_stays(cameras, tmp_path, capsys):
+    utils = pytest.importorskip("labelme.utils", reason="labelme is not installed (tests/foreign/requirements.txt)")
     try:
         from labelme._label_file import LabelFile
     except ImportError:
         from labelme.label_file import LabelFile
     argv = ("--pred_dir", tmp_path / "masks", "--image_dir", cameras, "--out_dir", tmp_path / "o")
     assert export_labels(*argv, "--format", "labelme") == 0
-    for name in NAMES:
-        held = LabelFile(str(tmp_path / "o" / f"{name}.json"))
-        assert held.shapes and held.imageData
+    paths = [tmp_path / "o" / f"{name}.json" for name in NAMES]
+    for path, name in zip(paths, NAMES, strict=True):
+        held = LabelFile(str(path))
+        size = utils.img_data_to_arr(held.imageData).shape[:2]
+        found = utils.shapes_to_label(size, held.shapes, {"_background_": 0, "salient object": 1})[0] > 0
+        wanted = np.asarray(Image.open(tmp_path / "masks" / f"{name}.png")) > 0
+        assert held.shapes and (found & wanted).sum() / (found | wanted).sum() > 0.96
+    facts = json.loads(paths[0].read_text())
+    shapes = [{**one, "points": one["points"][1:]} for one in facts["shapes"]]
+    size = facts["imageHeight"], facts["imageWidth"]
+    held = LabelFile(str(paths[0]))
+    held.save(str(paths[0]), shapes, facts["imagePath"], *size, None, {"made": facts["made"]}, {})
+    before = [path.read_bytes() for path in paths]
+    capsys.readouterr()
+    assert export_labels(*argv, "--format", "labelme") == 0
+    assert "1 that somebody has changed kept" in capsys.readouterr().out
+    assert [path.read_bytes() for path in paths] == before
 
 
 # 22: messages, and what can be read after all

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data.datasets import DATASETS
-from misc.report.kinds import SALIENCY
+from misc.report.kinds import EXPORT_FORMATS, SALIENCY
 from misc.run.failures import Failures
 from pgt.metrics.segmentation import Confusion, ContourF
 from step import export
@@ -202,7 +202,7 @@ def test_exports_of_label_maps_and_cams_are_one(voc, masks, preds, tmp_path, cap
     images.mkdir()
     for name, mask in masks.items():
         Image.new("RGB", mask.shape[::-1]).save(images / f"{name}.jpg")
-    for fmt in ("coco", "voc", "labelme", "masks"):
+    for fmt in EXPORT_FORMATS:
         written = []
         for kind in ("labels", "npz", "npy"):
             out = tmp_path / "out" / kind / fmt
@@ -251,6 +251,7 @@ def test_export_as_a_stage_of_a_run(tmp_path, photographs):
     (tmp_path / "r" / "cam_pamr" / "cat.png").unlink()
     failures = Failures(tmp_path / "r" / "failed.csv")
     flags = {"export": "masks", "export_threshold": 0.5, "limit": None, "num_workers": 1, "quiet": True}
+    flags |= {"export_shapes": "rle", "export_simplify": None}
     flags |= dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
     flags |= {
         "sal_dataset_dir": tmp_path / "images",
@@ -261,6 +262,8 @@ def test_export_as_a_stage_of_a_run(tmp_path, photographs):
     }
     args = SimpleNamespace(**flags)
     export.run(args, failures)
-    written = {path.relative_to(tmp_path / "r" / "export").as_posix() for path in (tmp_path / "r").rglob("export/*/*")}
-    assert written == {"cam_pamr/astronaut.png", "cam_pamr/coffee.png", "cam_pamr/rocket.png"}
+    written = {
+        path.relative_to(tmp_path / "r" / "export").as_posix() for path in (tmp_path / "r").rglob("export/*/*/*")
+    }
+    assert written == {f"masks/cam_pamr/{name}.png" for name in ("astronaut", "coffee", "rocket")}
     assert failures.close() == 1

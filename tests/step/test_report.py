@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -24,7 +26,7 @@ from pgt.metrics.saliency import saliency_scores
 from pgt.metrics.segmentation import Confusion
 from step import eval as step_eval
 from step import report
-from step.report import Entry, Layer, assess, disagreement, page_data
+from step.report import Entry, Layer, advice, assess, disagreement, page_data, read_doubts, sample_of
 
 VOC = get_dataset("voc12")
 NASTY = ["a b", "ü 日本", "100%25 #1", "q'uote&", "<img src=x onerror=alert(1)>", 'd"q?']
@@ -212,32 +214,70 @@ def test_disagreement():
     assert disagreement(ids * 0 + 255, ids, void=255) == 0
 
 
+def test_a_large_set_gives_a_sample_with_the_most_doubtful():
+    names = [f"{i:06}" for i in range(1000)]
+    assert sample_of(names, {}, 1000) == names
+    found = sample_of(names, {}, 100)
+    assert len(found) == len(set(found)) == 100 and found[0] == names[0] and found[-1] == names[-1]
+    assert np.diff([int(name) for name in found]).max() <= 11
+    doubts = {name: (7 * k % 1000) / 1000 for k, name in enumerate(names)}
+    found = sample_of(names, doubts, 100)
+    worst = sorted(names, key=lambda name: -doubts[name])[:25]
+    assert set(worst) <= set(found) and len(found) == 100 and found == sorted(found)
+    assert len(sample_of(names, {"000500": 1.0}, 100)) == 100
+
+
+def test_doubts_are_read_as_they_are(tmp_path):
+    assert read_doubts(tmp_path) == {}
+    write_text(tmp_path / "doubtful.csv", "name,doubt,pamr_slic\na b,0.5,1\nc,nan,\nd,x,\ne,0.25,\n,0.5,\nf\n")
+    assert read_doubts(tmp_path) == {"a b": 0.5, "e": 0.25}
+    write_text(tmp_path / "doubtful.csv", "image,score\na,1\n")
+    assert read_doubts(tmp_path) == {}
+
+
+def test_the_page_sorts_by_doubt_where_it_is_told(built, tmp_path):
+    root = shutil.copytree(built, tmp_path / "again")
+    write_text(root / "result" / "doubtful.csv", "name,doubt\n004,0.123456\na b,0.9\nno such image,1\n")
+    run(arguments(root))
+    found = values_of(root / "result")
+    assert page_of(root / "result")["measures"][0]["key"] == "doubt"
+    assert (found["004"]["doubt"], found["a b"]["doubt"]) == (0.1235, 0.9) and "doubt" not in found["005"]
+    (root / "result" / "doubtful.csv").unlink()
+    run(arguments(root))
+    assert "doubt" not in values_of(root / "result")["004"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "measures", "of_classes", "told"),
+    [
+        ((), (), False, "No labels yet: run make_label or make_slic."),
+        (("cam",), ("cam.share",), True, "No labels yet: run make_sem_seg or make_seg."),
+        (("cam", "cam_pamr"), (), False, "run run_slic.py, then the report again"),
+        (("cam", "sem_seg"), (), True, "run make_seg, then the report again"),
+        (("cam_pamr", "cam_slic"), ("disagreement",), False, "sort the images by label disagreement"),
+        (("cam_pamr", "cam_slic"), ("doubt", "disagreement"), False, "sort the images by doubt"),
+        (("cam_pamr", "mask"), (), False, "There are masks, and no scores: run eval."),
+        (("sem_seg", "mask"), (), True, "There are masks, and no scores: run the eval passes."),
+    ],
+)
+def test_the_advice_fits_what_is_there(kinds, measures, of_classes, told):
+    styles = {"cam": "heat", "mask": "classes" if of_classes else "mask", "sem_seg": "classes"}
+    columns = [Column("image", "image", "photo", Path())]
+    columns += [Column(kind, kind, styles.get(kind, "gray"), Path()) for kind in kinds]
+    names = {"doubt": "doubt", "disagreement": "label disagreement", "cam.share": "foreground share"}
+    held = [{"key": key, "name": names[key]} for key in measures]
+    assert told in advice(columns, held, False, of_classes) and advice(columns, held, True, of_classes) == ""
+
+
 # ------------------------------------------------------------------------------------------------------ in a browser
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium, to test the page")
-    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
-    chromium, driver = next(filter(None, found), None), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver on the PATH, to test the page with")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    driver.set_script_timeout(20)
-    yield driver
-    driver.quit()
-
-
 class Page:
     """The open report: what a person sees and does."""
 
-    def __init__(self, driver, path: Path):
+    def __init__(self, driver, path: Path, anchor=""):
         self.driver = driver
+        driver.get("about:blank")
         driver.get_log("browser")  # of the page before
-        driver.get(path.as_uri())
+        driver.get(path.as_uri() + anchor)
 
     def all(self, css):
         return self.driver.find_elements("css selector", css)
@@ -320,6 +360,7 @@ def test_summary_and_curves(opened, built):
     assert f"best {metrics['cam_pamr']['max_f']:.3f}" in opened.one("figure:nth-child(2) svg").get_attribute(
         "aria-label"
     )
+    assert opened.texts("#settings summary")[0] == "CAM: other than the default"
     assert opened.texts("#settings dl div")[:2] == ["cam_scales1.0 0.5, not 1.0", "cam_scales1.0 0.5"]
 
 
@@ -523,36 +564,146 @@ def test_a_file_that_is_gone_is_shown_by_its_thumbnail(built, browser, tmp_path)
 def test_images_alone_in_a_browser(built, browser, tmp_path):
     run(arguments(built, result_dir=tmp_path, sal_dataset_dir=built / "set/images", limit=2))
     page = Page(browser, tmp_path / "report.html")
-    assert page.names() == sorted(NAMES)[:2] and "No masks" in page.texts("#tables")[0]
+    assert page.names() == sorted(NAMES)[:2] and "No labels yet" in page.texts("#tables")[0]
     assert not page.one("#charts").is_displayed()
     page.click(".card")
     assert page.loaded("#stage img") == [WIDTH, HEIGHT, False] and not page.all(".over")
     assert page.errors() == []
 
 
+def test_outline_and_zoom(opened, built):
+    opened.set("#query", "a b")
+    opened.click(".card")
+    opened.js("document.getElementById('detail').focus()")
+    opened.press("3", "o")
+    assert opened.js("return document.querySelector('.over').style.filter") == 'url("#outline")'
+    assert not opened.one("#slider").is_enabled() and opened.loaded("#stage .over")[:2] == [WIDTH, HEIGHT]
+    label = np.asarray(Image.open(built / "result/cam_slic/a b.png")) > 128
+    opened.js("document.querySelector('#stage img').style.visibility = 'hidden'")
+    shown = stage(opened).astype(int)
+    y, x = np.nonzero((shown[..., 0] > 240) & (shown[..., 1] < 60))  # the ring, in magenta, with nothing else there
+    near = cv2.morphologyEx(label.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0
+    assert len(y) > 1000 and near[y * HEIGHT // shown.shape[0], x * WIDTH // shown.shape[1]].mean() > 0.95
+    opened.press("o")
+    assert opened.one("#slider").is_enabled()
+    opened.press("+", "+")
+    scale = "return new DOMMatrix(getComputedStyle(document.getElementById('sheet')).transform)"
+    held = opened.js(f"const m = {scale[7:]}; return [m.a, m.e, m.f]")
+    box = opened.js("const b = document.getElementById('stage').getBoundingClientRect(); return [b.width, b.height]")
+    assert held == pytest.approx([4, -1.5 * box[0], -1.5 * box[1]], abs=0.5)  # the middle stays
+    assert opened.texts("#zooms [aria-pressed=true]") == ["4×"]
+    opened.press("-", "0")
+    assert opened.js(f"return ({scale[7:]}).a") == 1
+    opened.press("ESCAPE")
+
+
+def test_a_zoomed_picture_is_dragged_and_the_wheel_zooms(opened):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    opened.click(".card")
+    stage = opened.one("#stage")
+    ActionChains(opened.driver).scroll_from_origin(ScrollOrigin.from_element(stage), 0, -240).perform()
+    x = "return new DOMMatrix(getComputedStyle(document.getElementById('sheet')).transform)"
+    before = opened.js(f"const m = {x[7:]}; return [m.a, m.e]")
+    assert before[0] == pytest.approx(2, abs=0.1)
+    ActionChains(opened.driver).move_to_element(stage).click_and_hold().move_by_offset(40, 0).release().perform()
+    after = opened.js(f"const m = {x[7:]}; return [m.a, m.e]")
+    assert after == pytest.approx([before[0], before[1] + 40], abs=1)
+    assert opened.one("#slider").get_attribute("value") == "50"
+    opened.press("ESCAPE")
+
+
+def until(page, script, seconds=10):
+    end = time.monotonic() + seconds
+    while not page.js(script):
+        assert time.monotonic() < end, script
+        time.sleep(0.02)
+
+
+OPEN = "return document.getElementById('detail').open"
+
+
+def test_back_closes_an_image_and_its_address_opens_it(opened, built):
+    names = sorted(NAMES)
+    opened.js("document.querySelector('.card').focus()")
+    opened.press("ENTER", "ARROW_RIGHT")
+    assert opened.js("return location.hash") == f"#{names[1]}" and opened.js(OPEN)
+    opened.driver.back()
+    until(opened, "return !document.getElementById('detail').open")
+    assert opened.js("return location.hash") == ""
+    assert opened.js("return document.activeElement.querySelector('.name').textContent") == names[1]
+    opened.driver.forward()
+    until(opened, OPEN)
+    assert opened.texts("#detail-title") == [names[1]]
+    opened.press("ESCAPE")
+    until(opened, "return location.hash === ''")
+    assert not opened.js(OPEN)
+    opened.set("#query", "nothing like it")
+    for name in (n for n in NAMES if n in NASTY):
+        opened.js("location.hash = arguments[0]", "#" + quote(name))
+        until(opened, OPEN)
+        assert opened.texts("#detail-title") == [name]
+        opened.press("ESCAPE")
+        until(opened, "return location.hash === ''")
+    page = Page(opened.driver, built / "result" / "report.html", f"#{quote('a b')}")
+    assert page.js(OPEN) and page.texts("#detail-title") == ["a b"]
+    page.press("ESCAPE")
+    until(page, "return location.hash === ''")
+    assert not page.js(OPEN)
+
+
+def page_of_many(built, number, values):
+    folder = built / "result"
+    columns = [Column("image", "image", "photo", built), Column("cam", "CAM", "heat", folder / "cam")]
+    files = built / "set/images/004.png", folder / "cam/004.png"
+    entries = [Entry(f"{i:06}", files, folder / "report_files/004.webp") for i in range(number)]
+    held = [Record((WIDTH, HEIGHT), (WIDTH, HEIGHT), {"cam.share": float(value)}) for value in values]
+    return page_data(folder, columns, dict(zip(entries, held, strict=True)))
+
+
+def test_a_page_of_a_hundred_thousand_images_opens_at_once_and_says_that_it_shows_a_sample(built, browser):
+    data = page_of_many(built, report.MOST, np.linspace(0, 1, report.MOST)) | {"failed": 0, "total": 100_000}
+    write_text(built / "result" / "sample.html", page("Many", data))
+    started = time.monotonic()
+    many = Page(browser, built / "result" / "sample.html")
+    until(many, "return document.querySelectorAll('.card').length === 60")
+    assert time.monotonic() - started < 2
+    assert many.texts("#subtitle")[0].startswith("a sample of 4,000 of 100,000 images · CAM")
+
+
+def test_a_report_of_a_hundred_thousand_images_is_of_a_sample(built, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "MOST", 20)
+    names = [f"{i:06}" for i in range(100_000)]
+    sources = {
+        Column("image", "image", "photo", built): dict.fromkeys(names, built / "set/images/004.png"),
+        Column("cam_pamr", "label", "gray", built): dict.fromkeys(names, built / "result/cam_pamr/004.png"),
+    }
+    write_text(tmp_path / "doubtful.csv", "name,doubt\n000123,0.9\n000001,0.8\n")
+    args = arguments(built, result_dir=tmp_path)
+    report.make_report(args, Failures(tmp_path / "failed.csv"), "Many", sources)
+    said = "report: a sample of 20 of 100000 images, the most doubtful among them\n"
+    assert said in capsys.readouterr().out and len([*(tmp_path / "report_files").iterdir()]) == 20
+    data = page_of(tmp_path)
+    assert data["total"] == 100_000 and {"000123", "000001"} <= {image["name"] for image in data["images"]}
+    assert "sort the images by doubt" in data["advice"]
+
+
 def test_ten_thousand_images(built, browser):
     """Sorting, paging and filtering reach all of them, and no more than a page stands in the document."""
     number, rng = 10_000, np.random.default_rng(0)
     shares = rng.permutation(number) / number
-    folder = built / "result"
-    columns = [Column("image", "image", "photo", built), Column("cam", "CAM", "heat", folder / "cam")]
-    files = built / "set/images/004.png", folder / "cam/004.png"
-    entries = [Entry(f"{i:05}", files, folder / "report_files/004.webp") for i in range(number)]
-    held = [Record((WIDTH, HEIGHT), (WIDTH, HEIGHT), {"cam.share": float(share)}) for share in shares]
-    write_text(
-        folder / "many.html",
-        page("Many", {**page_data(folder, columns, dict(zip(entries, held, strict=True))), "failed": 0}),
-    )
-    many = Page(browser, folder / "many.html")
+    write_text(built / "result" / "many.html", page("Many", {**page_of_many(built, number, shares), "failed": 0}))
+    many = Page(browser, built / "result" / "many.html")
     assert many.status() == "1–60 of 10,000 images" and len(many.all(".card")) == 60
     many.sort("cam.share")
-    assert many.names() == [f"{i:05}" for i in np.argsort(-shares)[:60]]
+    assert many.names() == [f"{i:06}" for i in np.argsort(-shares)[:60]]
     many.set("#bar .pager input", "167", "change")
-    assert many.names() == [f"{i:05}" for i in np.argsort(-shares)[9960:]]
+    assert many.names() == [f"{i:06}" for i in np.argsort(-shares)[9960:]]
     many.set("#from", "0.9989")
     assert len(many.names()) == 11
     many.set("#from", "")
-    many.set("#query", "0999")
+    many.set("#query", "00999")
     assert many.status() == "1–11 of 11 images (all: 10,000)"
     many.click("li:last-child .card")
     many.press("ARROW_LEFT")
@@ -582,8 +733,10 @@ def segmented(tmp_path_factory, photographs):
             folders[key].mkdir(exist_ok=True)
             indexed.save(folders[key] / f"{name}.png")
     metrics = {"n": 6, "miou": 0.8, "iou": {name: 0.5 if name == "cat" else None for name in VOC.names}}
-    cam = {"train": {"miou": 0.6, "sweep": [0.1, 0.6, 0.4], "best_threshold": 0.01}}
-    write_json(root / "metrics.json", {"cam": cam, "sem_seg": metrics})
+    cam = {"train": {"miou": 0.6, "sweep": [0.1, 0.6, 0.4], "best_threshold": 0.01}, "val": {"miou": 0.5}}
+    pseudo = {"val": metrics, "train": {"miou": 0.7, "contour_f_at_0.25": 0.3}}
+    write_json(root / "metrics.json", {"sem_seg": pseudo, "cam": cam})
+    write_text(root / "doubtful.csv", "name,doubt\n" + "".join(f"{NAMES[k]},0.{k}\n" for k in range(6)))
     write_text(root / "train.csv", "step,loss,lr\n0,2.5,0.1\n10,1.5,0.1\n20,1.0,0.1\n")
     styles, suffixes = {"image": "photo", "cam": "heat"}, {"image": "jpg", "cam": "npz"}
     sources = {
@@ -598,7 +751,8 @@ def segmented(tmp_path_factory, photographs):
     for key in ("cam", "crf", "sem_seg"):
         rows = score_folder(folders[key], masks, VOC, args, failures).rows
         write_scores(root, key, ("image", "digest", *IMAGE_COLUMNS), rows)
-    report.make_report(args, failures, "Segmentation", sources, VOC)
+    parts = {name: "train" if k < 4 else "val" for k, name in enumerate(NAMES[:6])}
+    report.make_report(args, failures, "Segmentation", sources, VOC, parts)
     assert failures.close() == 0
     return root
 
@@ -639,6 +793,55 @@ def test_segmentation_in_a_browser(segmented, browser):
             assert np.abs(middle_of_stage(page) - VOC.palette[class_id]).max() <= 2
         page.press("ESCAPE")
     assert page.errors() == []
+
+
+def test_parts_are_told_apart_and_the_best_of_each_is_bold(segmented, browser):
+    page = Page(browser, segmented / "report.html")
+    rows = page.js("return [...document.querySelectorAll('#tables tbody tr')].map((r) => r.textContent)")
+    assert [re.match("[a-z_]+", row)[0] for row in rows] == ["train", "cam", "sem_seg", "val", "cam", "sem_seg"]
+    assert page.texts("#tables tr.part") == ["train", "val"]
+    assert page.texts("#tables td.best") == ["0.700", "0.800"]
+    assert page.texts("#tables thead th")[-1] == "contour F at .25 ↑"
+    assert page.texts("#part button") == ["train 4", "val 2"]
+    assert page.texts(".badge") == ["train"] * 4 + ["val"] * 2
+    page.click("#part button:nth-child(2)")
+    assert page.names() == NAMES[4:6]
+    page.click("#part button:nth-child(2)")
+    assert len(page.names()) == 6 and page.errors() == []
+
+
+def test_rows_of_each_class_with_the_doubtful_first(segmented, browser):
+    page = Page(browser, segmented / "report.html")
+    page.click("#group button")
+    assert page.texts(".group h3") == ["aeroplane", "cat", "person"]
+    assert page.names() == ["003", "000", "004", "001", "005", "002"]
+    assert page.texts(".card:first-of-type .caption span:first-child")[:5] == ["image", "cam", "crf", "sem_seg", "mask"]
+    page.click("li:nth-child(2) .card")
+    assert page.texts("#detail-title") == ["003"] and page.texts("#detail-place") == ["1 of 6"]
+    page.press("ARROW_RIGHT", "ARROW_RIGHT")
+    assert page.texts("#detail-title") == ["004"]
+    page.press("ESCAPE")
+    page.click(".group button")
+    assert page.names() == ["003", "000"] and page.texts(".group") == []
+    assert page.errors() == []
+
+
+def test_class_scores_are_readable_on_a_phone(segmented, browser):
+    page = Page(browser, segmented / "report.html")
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        inside = """const box = document.querySelector('.bars').getBoundingClientRect();
+            return [...document.querySelectorAll('.bars tbody th, .bars tbody td')].every((cell) => {
+              const range = document.createRange();
+              range.selectNodeContents(cell.firstChild);
+              const text = range.getBoundingClientRect();
+              return text.left >= box.left && text.right <= Math.min(box.right, cell.getBoundingClientRect().right + 1);
+            })"""
+        assert page.js(inside) and page.js("return document.documentElement.scrollWidth <= innerWidth")
+        assert page.js("return document.querySelector('.bar').getBoundingClientRect().width") > 20
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def middle_of_stage(page):

@@ -10,15 +10,19 @@ from pycocotools.coco import COCO
 
 from data.datasets import DATASETS, DatasetSpec
 from misc.errors import InputError
+from misc.files.store import read_json, write_json
 from misc.report.export import (
+    OF_ALL,
+    OF_ONE,
     Labelled,
     export_coco,
-    export_labelme,
-    export_masks,
     export_voc,
-    painted_outlines,
-    polygons,
+    write_binary,
+    write_cutout,
+    write_labelme,
+    write_overlay,
 )
+from misc.report.kinds import EXPORT_FORMATS, Simplify
 
 VOC = DATASETS["voc12"]
 
@@ -28,14 +32,6 @@ def labelled(shared):
     root = shared("data", "VOCdevkit", "VOC2012")
     paths = sorted((root / "SegmentationClass").iterdir())[:6]
     return [Labelled(root / "JPEGImages" / f"{p.stem}.jpg", np.asarray(Image.open(p))) for p in paths]
-
-
-def noise(seed):
-    rng = np.random.default_rng(seed)
-    shape = rng.integers(1, 40, 2)
-    return (
-        rng.integers(0, rng.integers(1, 5), shape) if seed % 2 else np.kron(rng.integers(0, 3, (3, 4)), np.eye(7) > 0)
-    )
 
 
 def filled(mask):
@@ -80,12 +76,6 @@ def test_coco_json_holds_the_numbers_of_the_data_set(tmp_path):
     assert held["images"][0]["id"] == 1 and held["annotations"][0]["category_id"] == 80
 
 
-def test_thin_parts_have_polygons_with_an_area():
-    for mask in (np.eye(5) > 0, np.ones((1, 1), bool), np.ones((1, 5), bool)):
-        for outline in polygons(mask):
-            assert len(outline) >= 4 and cv2.contourArea(np.float32(outline)) > 0
-
-
 def test_voc_files_are_voc_files(labelled, tmp_path):
     assert export_voc(iter(labelled), VOC, tmp_path, "mine") == len(labelled)
     names = (tmp_path / "ImageSets" / "Segmentation" / "mine.txt").read_text().split()
@@ -99,35 +89,112 @@ def test_voc_files_are_voc_files(labelled, tmp_path):
         export_voc([], DatasetSpec("large", ("a",), ignore=300), tmp_path)
 
 
-def paint(outlines, shape):
-    picture = np.zeros(shape, np.uint8)
-    for value, outline in outlines:
-        cv2.fillPoly(picture, [np.array(outline, np.int32)], int(value))
-    return picture
+def test_every_format_has_its_function():
+    assert sorted([*OF_ALL, *OF_ONE]) == sorted(EXPORT_FORMATS)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_outlines_painted_in_order_are_the_label_map(seed):
-    label = noise(seed).astype(np.uint8)
-    np.testing.assert_array_equal(paint(painted_outlines(label), label.shape), label)
+def painted_as_labelme_does(held, shape):
+    """(H,W) uint8, by the rules of labelme.utils.shapes_to_label."""
+    values = {name: i for i, name in enumerate(VOC.names)} | {"_background_": 0, "__ignore__": 255, "salient object": 1}
+    picture = Image.new("L", shape[::-1])
+    draw = ImageDraw.Draw(picture)
+    for one in held["shapes"]:
+        assert one["shape_type"] == "polygon" and len(one["points"]) >= 3
+        colour = values[one["label"]]
+        draw.polygon([tuple(point) for point in one["points"]], fill=colour, outline=colour)
+    return np.asarray(picture)
 
 
 def test_labelme_files_painted_as_labelme_does_are_the_labels(labelled, tmp_path):
-    assert export_labelme(iter(labelled), VOC, tmp_path) == len(labelled)
-    values = {name: i for i, name in enumerate(VOC.names)} | {"_background_": 0, "__ignore__": 255}
+    assert all(write_labelme(item, VOC, tmp_path) for item in labelled)
     for item in labelled:
-        held = json.loads((tmp_path / f"{item.image.stem}.json").read_text())
+        held = read_json(tmp_path / f"{item.image.stem}.json")
         assert (tmp_path / held["imagePath"]).resolve() == item.image.resolve() and held["imageData"] is None
         assert (held["imageHeight"], held["imageWidth"]) == item.label.shape
-        picture = Image.new("L", item.label.shape[::-1])
-        draw = ImageDraw.Draw(picture)
-        for shape in held["shapes"]:
-            assert shape["shape_type"] == "polygon" and len(shape["points"]) >= 3
-            colour = values[shape["label"]]
-            draw.polygon([tuple(point) for point in shape["points"]], fill=colour, outline=colour)
-        assert (np.asarray(picture) != item.label).mean() < 1e-3
+        assert (painted_as_labelme_does(held, item.label.shape) != item.label).mean() < 1e-3
+
+
+def test_simplified_labelme_files_are_short_and_near_to_the_labels(labelled, tmp_path):
+    for item in labelled:
+        exact, simple = tmp_path / "exact", tmp_path / "simple"
+        write_labelme(item, VOC, exact)
+        write_labelme(item, VOC, simple, Simplify())
+        points = [
+            sum(len(one["points"]) for one in read_json(folder / f"{item.image.stem}.json")["shapes"])
+            for folder in (exact, simple)
+        ]
+        found = painted_as_labelme_does(read_json(simple / f"{item.image.stem}.json"), item.label.shape)
+        there = (found > 0) | (item.label > 0)
+        assert points[1] < 0.6 * points[0] and (found == item.label)[there].mean() > 0.95
+
+
+def test_what_a_person_has_corrected_stays(tmp_path):
+    label = np.zeros((40, 60), np.uint8)
+    label[5:30, 10:50] = 1
+    item, path = Labelled(tmp_path / "a.jpg", label), tmp_path / "a.json"
+    assert write_labelme(item, VOC, tmp_path)
+    first = path.read_bytes()
+    held = read_json(path)
+    saved = {**held, "shapes": [{**s, "points": [[float(v) for v in p] for p in s["points"]]} for s in held["shapes"]]}
+    write_json(path, saved)  # as labelme saves it: a correction is what has moved
+    assert write_labelme(item, VOC, tmp_path) and path.read_bytes() == first
+    saved["shapes"][0]["points"][0] = [3.5, 2.0]
+    for changed in (saved, {**saved, "shapes": []}, {"version": "5", "shapes": []}, {"shapes": 3}):
+        write_json(path, changed)
+        kept = path.read_bytes()
+        assert not write_labelme(item, VOC, tmp_path) and path.read_bytes() == kept
+    path.unlink()
+    assert write_labelme(item, VOC, tmp_path)
+
+
+def test_coco_polygons_are_simplified(labelled, tmp_path):
+    for name, simplify in (("exact", None), ("simple", Simplify())):
+        export_coco(iter(labelled), VOC, tmp_path / name, "polygons", simplify)
+    exact, simple = (COCO(str(tmp_path / name / "instances.json")) for name in ("exact", "simple"))
+    for one, other in zip(exact.dataset["annotations"], simple.dataset["annotations"], strict=True):
+        a, b = exact.annToMask(one) > 0, simple.annToMask(other) > 0
+        assert (a & b).sum() / (a | b).sum() > 0.94
+    points = [sum(len(r) for a in c.dataset["annotations"] for r in a["segmentation"]) for c in (exact, simple)]
+    assert points[1] < 0.4 * points[0]
 
 
 def test_masks_are_0_and_255(tmp_path):
-    export_masks([Labelled(tmp_path / "a.jpg", np.array([[0, 1, 2, 255]]))], VOC, tmp_path / "out")
+    write_binary(Labelled(tmp_path / "a.jpg", np.array([[0, 1, 2, 255]])), VOC, tmp_path / "out")
     assert np.asarray(Image.open(tmp_path / "out" / "a.png")).tolist() == [[0, 255, 255, 0]]
+
+
+@pytest.fixture
+def cat(photographs, tmp_path):
+    """A photograph of the disk, with two classes and void in it."""
+    Image.fromarray(photographs.cat).save(tmp_path / "cat.png")
+    label = np.zeros(photographs.cat.shape[:2], np.uint8)
+    label[50:250, 100:300], label[100:150, 150:200], label[0:9] = 8, 12, 255
+    return Labelled(tmp_path / "cat.png", label, "sub/cat")
+
+
+def test_a_cutout_is_the_image_and_nothing_around_its_objects(cat, photographs, tmp_path):
+    write_cutout(cat, VOC, tmp_path / "out")
+    with Image.open(tmp_path / "out" / "sub" / "cat.png") as picture:
+        assert picture.mode == "RGBA"
+        found = np.asarray(picture)
+    inside = (cat.label > 0) & (cat.label < 255)
+    assert (found[..., 3] == inside * 255).all() and (found[inside][:, :3] == photographs.cat[inside]).all()
+    assert not found[~inside].any()
+
+
+def test_an_overlay_is_the_image_with_the_label_over_it(cat, photographs, tmp_path):
+    write_overlay(cat, VOC, tmp_path / "out")
+    with Image.open(tmp_path / "out" / "sub" / "cat.jpg") as picture:
+        found = np.asarray(picture).astype(int)
+    inside = (cat.label > 0) & (cat.label < 255)
+    difference = np.abs(found - photographs.cat).sum(axis=2)
+    assert difference[~inside].mean() < 12 and difference[inside].mean() > 60
+    border, within = found[100, 160:190].mean(axis=0), found[125, 160:190].mean(axis=0)
+    assert np.abs(border - within).max() > 20
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    for write in (write_cutout, write_overlay):
+        with pytest.raises(OSError, match=r"a\.jpg: is no picture"):
+            write(Labelled(tmp_path / "a.jpg", np.ones((3, 3), np.uint8)), VOC, tmp_path / "out")

@@ -137,17 +137,28 @@ def test_parts_of_segmentation():
     (table,) = parts["tables"]
     assert [c["key"] for c in table["columns"]] == ["n", "miou", "contour_f", "best_threshold"]
     assert [(row["title"], row["kind"], row["values"]) for row in table["rows"]] == [
-        ("label · val", "sem_seg", [9, 0.5, 0.3, None]),
         ("CAM · train", "cam", [None, 0.5, None, 0.01]),
+        ("label · val", "sem_seg", [9, 0.5, 0.3, None]),
         ("other · val", "other", [None, 0.6, None, None]),
     ]
+    assert [(row["split"], row["part"]) for row in table["rows"]] == [("train", 0), ("val", 1), ("val", 1)]
     assert [(s["title"], s["x"][-1], len(s["y"])) for s in parts["sweeps"]] == [
         ("CAM · train", 0.01, 2),
         ("other · val", 0.59, 60),
     ]
     (iou,) = parts["bars"]
-    assert iou["title"].startswith("IoU") and [k["kind"] for k in iou["kinds"]] == ["sem_seg", "cam"]
-    assert iou["rows"] == [{"name": "dog", "values": [0.7, 0.2]}, {"name": "cat", "values": [None, 0.3]}]
+    assert iou["title"].startswith("IoU") and [k["kind"] for k in iou["kinds"]] == ["cam", "sem_seg"]
+    assert iou["rows"] == [{"name": "cat", "values": [0.3, None]}, {"name": "dog", "values": [0.2, 0.7]}]
+
+
+def test_scores_are_told_in_words():
+    metrics = {"cam": {"train": {"contour_f_at_0.25": 0.1, "miou_at_0.5": 0.2, "own_score": 0.3}}}
+    (table,) = report.score_parts(metrics, {})["tables"]
+    assert [(c["title"], c["better"]) for c in table["columns"]] == [
+        ("contour F at .25", "high"),
+        ("mIoU at .5", "high"),
+        ("own score", "high"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -170,27 +181,31 @@ def test_training_curve(tmp_path):
 
 
 def test_each_stage_has_its_training_curve(tmp_path):
-    for name in ("train", "train_seam", "train_aff", "trained_not"):
+    for name in ("train", "train_seam", "train_aff", "train_my_own", "trained_not"):
         (tmp_path / f"{name}.csv").write_text("step,loss\n0,2\n1,1\n")
     (tmp_path / "train_seg.csv").write_text("step,loss\n")
     titles = [curve["title"] for curve in report.training_curves(tmp_path)]
-    assert titles == ["Training loss", "Training loss of aff", "Training loss of seam"]
+    of = ["", " of the CAM network", " of AffinityNet", " of my own"]  # in the order of the stages
+    assert titles == [f"Training loss{what}" for what in of]
 
 
 def test_settings(tmp_path):
-    assert report.settings(tmp_path) == {}
+    titles = {"cam": "CAM", "cam_slic": "superpixel label"}
+    assert report.settings(tmp_path, titles) == {}
     held = {"made": "2026", "sha256": "ab", "changed": {"scales": {"default": [1.0], "is": [1.0, 2.0]}}}
     held |= {"settings": {"scales": [1.0, 2.0], "mask_dir": None, "seed": 0}, "versions": {"torch": "2.4"}}
     write_json(tmp_path / "settings" / "cam.json", held)
     write_json(tmp_path / "settings" / "cam_slic.json", {"settings": {"slic_crf": True}, "changed": {"a": 1}})
+    write_json(tmp_path / "settings" / "train_seam.json", {"settings": {"a": 1}})
     (tmp_path / "settings" / "odd.json").write_text("[")
-    assert list(report.settings(tmp_path).items()) == [
-        ("cam: other than the default", [("scales", "1.0 2.0, not 1.0")]),
+    assert list(report.settings(tmp_path, titles).items()) == [
+        ("CAM: other than the default", [("scales", "1.0 2.0, not 1.0")]),
+        ("training of the CAM network: all settings", [("a", "1")]),
         (
-            "cam: all settings",
+            "CAM: all settings",
             [("made", "2026"), ("sha256", "ab"), ("scales", "1.0 2.0"), ("mask_dir", "none"), ("seed", "0")],
         ),
-        ("cam_slic: all settings", [("slic_crf", "True")]),
+        ("superpixel label: all settings", [("slic_crf", "True")]),
         ("Versions", [("torch", "2.4")]),
     ]
 
