@@ -51,8 +51,8 @@ class Labeller:
 
     def __call__(self, picture: Picture) -> dict[str, np.ndarray]:
         """-> image (H,W,3) uint8 RGB, as a viewer shows it; cam, cam_pamr, cam_slic and, where there is a network for
-        it, sal: (H,W) uint8, as run_sample.py writes them (with cam_quarter cam is (h,w) uint16). Raises OSError for what is no picture, and InputError where
-        memory ends."""
+        it, sal: (H,W) uint8, as run_sample.py writes them (with cam_quarter, cam is (h,w) uint16). Raises OSError for
+        what is no picture, and InputError where memory ends."""
         image, side = _read(picture), self._args.max_side
         with out_of_memory("lower max_side"):
             found = {"image": image, "cam": self._map(image)}

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from misc.files.held import Held
-from misc.files.images import at_most, at_size, read_gray, read_image, read_levels
+from misc.files.images import at_most, at_size, read_gray, read_image, read_levels, to_8_bit
 from misc.files.listing import list_pictures, matched
 from misc.files.store import write_png
 from misc.run.driver import may_refine
@@ -106,7 +106,7 @@ def refine_one(
     refiner: Refiner, image: np.ndarray, cam: np.ndarray, max_side: int, device: torch.device | None
 ) -> np.ndarray:
     """What refine_folder writes of one image (H,W,3) and its map, as make_cam writes it -> label (H,W) uint8."""
-    held = cam if cam.dtype == np.uint8 else (cam >> 8).astype(np.uint8)
+    held = cam if cam.dtype == np.uint8 else to_8_bit(cam)
     whole = at_size(held, size := image.shape[:2])
     as_it_is = refiner.any_size and held.shape != size
     seen = at_most(image, max_side), cam if as_it_is else at_most(whole, max_side)

@@ -92,7 +92,7 @@ def _scientific(data: bytes) -> np.ndarray:
     if page.ndim == 3 and page.shape[0] in (3, 4) and page.shape[2] > 4:  # channel by channel
         page = np.moveaxis(page, 0, 2)
     if page.ndim == 3 and page.shape[2] in (3, 4):
-        return _to_8_bit(page[..., :3])
+        return to_8_bit(page[..., :3])
     if page.ndim != 2 or page.dtype.kind not in "uif":
         raise OSError(f"is a TIFF of {page.shape} {page.dtype}, which is neither gray nor RGB")
     return page if page.dtype in (np.uint8, np.uint16) else page.astype(np.float32)
@@ -119,7 +119,7 @@ def read_image(file: Path | BinaryIO, side: int = 0) -> np.ndarray:
 
 def _rgb(image: Image.Image) -> np.ndarray:
     if _is_deep(image):
-        return np.repeat(_to_8_bit(np.asarray(image))[..., None], 3, axis=2)
+        return np.repeat(to_8_bit(np.asarray(image))[..., None], 3, axis=2)
     rows = max(1, (_SURE if image.mode == "RGB" else _STRIP) // image.width)
     if image.height <= rows:
         return _strip(image)
@@ -190,7 +190,7 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
+def to_8_bit(values: np.ndarray) -> np.ndarray:
     """Gray of more than 8 bits: whole numbers of 16 bits by their high byte, all else stretched over its own range."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():
@@ -239,7 +239,7 @@ def read_mask(file: Path | BinaryIO) -> np.ndarray:
 
 def _levels(image: Image.Image) -> np.ndarray:
     if _is_deep(image):
-        return _to_8_bit(np.asarray(image))
+        return to_8_bit(np.asarray(image))
     if image.has_transparency_data and (found := _of_alpha(image)) is not None:
         return found
     if image.mode == "P":
