@@ -119,7 +119,9 @@ class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
     cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
     seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg", reads=True)
-    seg_splits: tuple[str, ...] = flag(("val",), "the parts to segment")
+    seg_splits: tuple[str, ...] | None = flag(
+        None, "the parts to segment; none: val, and all that is there where it cannot be scored"
+    )
 
 
 @stage("the recipe of train_aff", prefix="aff_", of=("train_aff",))

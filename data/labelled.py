@@ -116,13 +116,14 @@ def open_labelled(
         found = _without_background(LAYOUTS[layout](Request(root, flag, wanted, split, stems)))
     except OSError as e:
         raise InputError(f"{flag} {e.filename or root}: cannot be read ({e.strerror or e})") from e
+    names = dict(zip(sorted(found.classes), _unique_names(sorted(found.classes)), strict=True))
     classes = found.classes if entries is None else _restrict(found.classes, entries, list_file)
     if not classes:
         raise InputError(f"{flag} {root}: no picture in it, read as {layout}; give another folder or layout")
     if not (wanted or found.class_names):
         raise InputError(f"{flag} {root}: none of its {len(classes)} pictures has a label; give them some")
     told = f"layout {layout}{Listing(passed=found.passed).told()}"
-    data = _to_arrays(classes, wanted or found.class_names, f"{flag} {root}", told)
+    data = _to_arrays(classes, names, wanted or found.class_names, f"{flag} {root}", told)
     _require_files(list(classes), flag)
     _require_readable(data.files, flag)
     return data
@@ -160,7 +161,11 @@ def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], li
 
 
 def _to_arrays(
-    classes: Mapping[str, Collection[str]], class_names: tuple[str, ...], where: str, told: str
+    classes: Mapping[str, Collection[str]],
+    names: Mapping[str, str],
+    class_names: tuple[str, ...],
+    where: str,
+    told: str,
 ) -> LabelledImages:
     column = {name: i for i, name in enumerate(class_names)}
     unknown = set().union(*set(map(frozenset, classes.values()))).difference(column)
@@ -172,7 +177,7 @@ def _to_arrays(
     labels = np.zeros((len(paths), len(class_names)), np.uint8)
     rows = np.repeat(np.arange(len(paths)), [len(classes[path]) for path in paths])
     labels[rows, [column[name] for path in paths for name in classes[path]]] = 1
-    return LabelledImages(tuple(map(Path, paths)), labels, class_names, _unique_names(paths), told)
+    return LabelledImages(tuple(map(Path, paths)), labels, class_names, tuple(names[path] for path in paths), told)
 
 
 def require_learnable(data: LabelledImages, flag: str) -> None:

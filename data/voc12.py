@@ -49,9 +49,13 @@ def read_objects(path: Path) -> frozenset[str]:
         raise OSError(f"is no XML file in UTF-8 ({e})") from e
 
 
+def list_of(root: Path, split: str) -> Path:
+    return root / f"ImageSets/Segmentation/{split}.txt"
+
+
 def read_split(root: Path, split: str, flag: str) -> list[str]:
     """Ids of ImageSets/Segmentation/<split>.txt. A train_aug that no file lists is derived, see train_aug."""
-    path = root / f"ImageSets/Segmentation/{split}.txt"
+    path = list_of(root, split)
     if split == "train_aug" and not path.exists():
         return train_aug(root, flag)
     return read_names(path, flag)

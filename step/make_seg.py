@@ -35,13 +35,13 @@ from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from pgt.sizes import network_size
-from step.sets import list_images, open_split
+from step.sets import list_images, open_segmented
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
 def run(args: Args, failures: Failures) -> None:
-    parts = [open_split(args, split).images for split in dict.fromkeys(args.seg_splits)]
+    parts = [part.images for part in open_segmented(args)]
     segment({name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}, args, failures)
 
 

@@ -28,8 +28,9 @@ from misc.report.score_files import digest_of, read_scores
 from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.parallel import num_workers_for, parallel_map, progress
-from step.sets import open_eval, open_images, open_train
+from misc.run.parallel import num_workers_for, parallel_map
+from misc.run.progress import progress, talk_of
+from step.sets import open_images, open_shown
 
 Sources = dict[Column, Files]  # of those that are there
 SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
@@ -67,7 +68,7 @@ def run(args: Args, failures: Failures) -> None:
 
 def run_classes(args: Args, failures: Failures) -> None:
     """Of maps and labels of classes."""
-    parts = list(open_eval(args).values()) or [open_train(args)]
+    parts = open_shown(args)
     images, masks = {}, {}
     for part in parts:
         images |= zip(part.images.names, part.images.files, strict=True)
@@ -92,8 +93,8 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
     others that are no heat maps are the labels whose disagreement is told (assess).
 
-    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes. An image with a
-    corrupt file is added to failures and left out.
+    args: result_dir, num_workers, overwrite, and those of talk_of; spec: the label space of the columns of classes. An
+    image with a corrupt file is added to failures and left out.
     """
     columns, thumbs = tuple(sources), args.result_dir / "report_files"
     require_writable(thumbs)
@@ -105,7 +106,7 @@ def make_report(args: Args, failures: Failures, title: str, sources: Sources, sp
     done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
     scores = {column.key: read_scores(args.result_dir, column.key) for column in columns}
     shown, unscored = {}, 0
-    for entry, result in progress(done, len(entries), "report", args.quiet):
+    for entry, result in progress(done, len(entries), "report", talk_of(args)):
         if isinstance(result, OSError):
             if entry.files[0] not in failures:
                 failures.add("report", entry.files[0], result)

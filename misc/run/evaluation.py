@@ -11,9 +11,11 @@ from misc.errors import InputError
 from misc.files.predictions import find_predictions
 from misc.files.store import remove_parts, write_csv, write_json
 from misc.run.apart import paths_of, require_apart
+from misc.run.ending import answered
 from misc.run.failures import Told, tell_any_name
-from misc.run.flags import Args, Table, flag, stage
-from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.run.flags import Args, Table, Talks, flag, stage
+from misc.run.parallel import num_workers_for, parallel_map
+from misc.run.progress import progress, talk_of
 
 Files = Mapping[str, Path]  # by the names of images
 Truth, Result = TypeVar("Truth"), TypeVar("Result")
@@ -50,7 +52,7 @@ def compare(
     """work(name, prediction, truth) of all truths (by name), in their order, by several workers.
 
     preds: name -> prediction, where find_predictions is not to look for it in folder. Names that have none, and those
-    of which work raises anything, are added to failures. args: num_workers, quiet.
+    of which work raises anything, are added to failures. args: num_workers, and those of talk_of.
     """
     preds = find_predictions(folder, truths) if preds is None else preds
     found = {name: preds.get(name) for name in truths}
@@ -59,11 +61,18 @@ def compare(
         failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(found)} are)")
     pairs = [(name, path) for name, path in found.items() if path is not None]
     done = parallel_map(lambda pair: work(*pair, truths[pair[0]]), pairs, num_workers_for(args.num_workers, len(pairs)))
-    for (_, path), result in progress(done, len(pairs), f"{step} {folder.name}", args.quiet):
+    for (_, path), result in progress(done, len(pairs), f"{step} {folder.name}", talk_of(args)):
         if isinstance(result, OSError):
             failures.add(step, path, result)
         else:
             yield result
+
+
+def nothing_to_compare(step: str, missing: str, args: Args) -> None:
+    """Says so in a line. Raises InputError where evaluations are all that was asked for."""
+    if args.evaluates_alone:
+        raise InputError(f"{step}: {missing}, so there is nothing to compare with")
+    print(f"{step}: {missing}, so there is nothing to compare with", flush=True)
 
 
 def only(known: Mapping[str, Truth], names: Iterable[str], source: object, what: str) -> dict[str, Truth]:
@@ -75,10 +84,9 @@ def only(known: Mapping[str, Truth], names: Iterable[str], source: object, what:
 
 
 @stage("every stand-alone command")
-class Command:
+class Command(Talks):
     allow_missing: bool = flag(False, "leave out what is missing or of another size", often=True)
     num_workers: int = flag(0, "threads; 0: one per core", at_least=0)
-    quiet: bool = flag(False, "no progress bars")
 
 
 @stage("what is scored")
@@ -110,14 +118,16 @@ def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[...,
 def exit_status(work: Callable[[], None]) -> int:
     """0; 2 where the input is not usable, told in one line."""
     tell_any_name()
-    try:
-        work()
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    def status() -> int:
+        try:
+            work()
+        except InputError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return 2
+        return 0
+
+    return answered(status)
 
 
 def each_folder(
