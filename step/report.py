@@ -30,6 +30,7 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import progress, talk_of
+from pgt.metrics.doubt import soft_distance
 from step.sets import open_images, open_shown
 
 Sources = dict[Column, Files]  # of those that are there
@@ -262,11 +263,10 @@ def _foreground(ids: np.ndarray, spec: DatasetSpec) -> np.ndarray:
 def disagreement(a: np.ndarray, b: np.ndarray, void: int | None = None) -> float:
     """How much two labels (H,W) of an image differ: 0 alike, 1 nothing in common.
 
-    Of soft labels (void None; uint8) 1 - sum(min) / sum(max), the Jaccard distance without a threshold: a small object
-    counts as much as a large one. Of class ids the share of the pixels, void ones left out, that differ.
+    Of soft labels (void None; uint8) soft_distance. Of class ids the share of the pixels, void ones left out, that
+    differ.
     """
     if void is not None:
         valid = (a != void) & (b != void)
         return float((a != b)[valid].mean()) if valid.any() else 0.0
-    union = int(np.maximum(a, b).sum())
-    return 1 - int(np.minimum(a, b).sum()) / union if union else 0.0
+    return soft_distance(a, b)

@@ -16,7 +16,7 @@ from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
 
-_FILES = ("metrics.json", "doubtful.csv", "overview.png", "failed.csv")
+_FILES = {"eval": "metrics.json", "doubtful": "doubtful.csv", "overview": "overview.png"}  # by how passes begin
 
 
 def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str = "args.json") -> int:
@@ -60,10 +60,14 @@ def _tell_made(args: Args, passes: Mapping[str, Pass]) -> None:
     """What there is now, where, and what to open."""
     trained = (one.makes.removeprefix("train_") for one in passes.values() if one.makes.startswith("train"))
     paths = [args.result_dir / "ckpt" / f"{name}.pth" for name in trained]
-    paths += [folder for _, folder in folders_to_write(args, passes)] + [args.result_dir / name for name in _FILES]
+    paths += [folder for _, folder in folders_to_write(args, passes)]
+    paths += [
+        args.result_dir / file for first, file in _FILES.items() if any(name.startswith(first) for name in passes)
+    ]
     there = [Path(plain(path, args.result_dir)).as_posix() + "/" * path.is_dir() for path in paths if path.exists()]
     page = args.result_dir / "report.html"
-    print(f"made, in {args.result_dir}: {', '.join(there)}", flush=True)
+    if there:
+        print(f"now in {args.result_dir}: {', '.join(there)}", flush=True)
     if "report_pass" in passes and page.is_file():
         print(f"open {page}", flush=True)
 
