@@ -58,11 +58,11 @@ def prepare(args: Args, failures: Failures) -> None:
     if args.download or is_under_way(root) or not root.exists() or not any(root.iterdir()):
         fetch(facts.ARCHIVES, root, talk_of(args))
     require_writable(root)
+    print(f"{args.dataset} in {root}; writes there: {', '.join(facts.DERIVED)}", flush=True)
     parts = derive_voc12(root) if facts is voc12 else derive_coco14(root, args, failures)
     write_class_names(root, next(iter(parts.values())).class_names)
     for split, part in parts.items():
         write_labels(root / f"labels_{split}.csv", part.found)
-    print(f"{args.dataset} in {root}")
     print(table({split: summary(root, split, part, facts.SIZES) for split, part in parts.items()}, COLUMNS))
     for split, part in parts.items():
         data = open_labelled(root, "csv", part.found.class_names, split, flag=FLAG)

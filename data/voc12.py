@@ -26,6 +26,7 @@ ARCHIVES = (
     # Hariharan et al., ICCV 2011, as masks; no checksum of it is published
     Archive("https://www.dropbox.com/s/oeu149j8qtbs1x0/SegmentationClassAug.zip?dl=1", 30_000_000, makes=MASKS_AUG),
 )
+DERIVED = ("class_names.txt", "labels_<split>.csv", "ImageSets/Segmentation/train_aug.txt")  # by data/prepare.py
 _BELOW = ("", "VOC2012", "VOCdevkit/VOC2012")  # where the tar file of the devkit puts its tree
 
 

@@ -17,6 +17,7 @@ from misc.run.flags import Args, Table, Talks, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import progress, talk_of
 
+_WIDTH = 80  # of a table, in letters
 Files = Mapping[str, Path]  # by the names of images
 Truth, Result = TypeVar("Truth"), TypeVar("Result")
 
@@ -157,14 +158,21 @@ def short_names(folders: Sequence[str]) -> dict[str, str]:
 
 
 def table(results: Mapping[str, Mapping[str, object]], columns: Sequence[str]) -> str:
-    """A row per result; columns that no row has are left out, cells that a row lacks are empty."""
+    """A row per result; columns that no row has are left out, cells that a row lacks are empty. What is wider than
+    _WIDTH comes in several parts, one below the other."""
     columns = [name for name in columns if any(name in row for row in results.values())]
-    rows = [("", columns), *((name, [_cell(row.get(key)) for key in columns]) for name, row in results.items())]
-    first = max([10, *(len(name) + 2 for name in results)])
-    widths = [max(12, len(name) + 2) for name in columns]
+    first = max(9, *(len(name) for name in results), 0)
+    widths = {name: max(len(name), *(len(_cell(row.get(name))) for row in results.values())) + 2 for name in columns}
+    parts: list[list[str]] = [[]]
+    for name in columns:
+        if parts[-1] and first + sum(widths[other] for other in (*parts[-1], name)) > _WIDTH:
+            parts.append([])
+        parts[-1].append(name)
+    head = {name: name for name in columns}
     lines = (
-        f"{name:{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        for name, cells in rows
+        f"{name:{first}}" + "".join(f"{_cell(row.get(key)):>{widths[key]}}" for key in part)
+        for part in parts
+        for name, row in (("", head), *results.items())
     )
     return "\n".join(lines)
 

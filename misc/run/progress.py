@@ -32,6 +32,7 @@ class Talk:
         return self.how if self.how != "auto" else "bar" if sys.stderr.isatty() else "lines"
 
 
+_K = 1024  # bytes
 SILENT = Talk("off")
 
 
@@ -64,7 +65,9 @@ class Progress:
         self._note, self._talk, self._started = "", talk, time.monotonic()
         self._ended = threading.Event()
         hidden = talk.way != "bar"
-        self._bar = tqdm(total=total, initial=done, desc=text, unit=unit, unit_scale=scaled, disable=hidden)
+        self._bar = tqdm(
+            total=total, initial=done, desc=text, unit=unit, unit_scale=scaled, unit_divisor=_K, disable=hidden
+        )
         self._scaled = scaled
 
     def __enter__(self) -> Progress:
@@ -88,13 +91,15 @@ class Progress:
     def line(self) -> str:
         seconds = time.monotonic() - self._started
         rate, total = (self._done - self._first) / max(seconds, 1e-9), self._total
-        done, of = (n if n is None or not self._scaled else tqdm.format_sizeof(n) for n in (self._done, total))
-        parts = [f"{done} of {of} {self._unit}" if total else f"{done} {self._unit}", self._note]
-        parts.append(f"{tqdm.format_sizeof(rate) if self._scaled else f'{rate:.3g}'} {self._unit}/s")
+        of = f" of {self._words(total)}" if total else ""
+        parts = [f"{self._words(self._done)}{of} {self._unit}", self._note, f"{self._words(rate)} {self._unit}/s"]
         if total:
             left = tqdm.format_interval((total - self._done) / rate) if rate else "unknown time"
             parts.append(f"{left} left")
         return f"{self._text}: {', '.join(filter(None, parts))}{self._tail}"
+
+    def _words(self, n: float) -> str:
+        return tqdm.format_sizeof(n, divisor=_K) if self._scaled else f"{n}" if isinstance(n, int) else f"{n:.3g}"
 
     def _say(self) -> None:
         while not self._ended.wait(self._talk.seconds):
