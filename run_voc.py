@@ -119,6 +119,9 @@ class Crf:
 class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
     cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
+    seg_most_epoches: float = flag(
+        0.0, "train_seg takes fewer than seg_num_steps where those are more passes over the images; 0: any", at_least=0
+    )
     seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg", reads=True)
     seg_splits: tuple[str, ...] | None = flag(
         None, "the parts to segment; none: val, and all that is there where it cannot be scored"
@@ -233,6 +236,7 @@ SMALL = {
     "seg_crop_size": 224,
     "seg_batch_size": 8,
     "seg_num_steps": 400,
+    "seg_most_epoches": 40.0,  # below 80 images
     "seg_learning_rate": 0.005,
     "seg_crf_recipe": "wsss_cam",
 }
