@@ -1,4 +1,4 @@
-"""Sets of one's own through every pass of run_voc.py: three layouts, with and without masks and val; and new pictures."""
+"""Sets of one's own through every pass of run_voc.py: three layouts, with and without masks and val."""
 
 import csv
 import json

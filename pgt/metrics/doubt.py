@@ -55,7 +55,7 @@ def doubts_of_classes(
         apart = [np.abs((label > 0) - cam).mean() for label in labels if label.shape == cam.shape]
         found |= {"map": float(np.mean(apart))} if apart else {}
     there, known = {*np.unique(labels[-1]).tolist()} - {0}, {*classes}
-    found["classes"] = 1 - len(there & known) / max(1, len(there | known))
+    found["classes"] = len(there ^ known) / max(1, len(there | known))
     return {**found, **_of_foreground([label > 0 for label in labels])}
 
 
