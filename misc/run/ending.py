@@ -1,8 +1,9 @@
 """How a command ends: with an exit status, by Ctrl-C at once, whatever computes, or with whoever read what it prints.
 
 Python raises KeyboardInterrupt between two of its own instructions: within a step of a large network, or while threads
-end what they have begun, that takes long. So a thread waits beside them, and ends the process where it did not end by
-itself. What is written then is no more than files that have no name yet (misc/files/store.py).
+end what they have begun, that takes long. So a thread waits beside them, and ends the process where it does not end by
+itself; nor is all that torch has loaded taken down piece by piece, which takes seconds. What is written then is no more
+than files that have no name yet (misc/files/store.py).
 """
 
 import gc
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,7 +26,7 @@ _MESSAGE = "interrupted: the same command continues where it was"
 def answered(work: Callable[[], int]) -> int:
     """work() -> exit status; INTERRUPTED, told in a line, where Ctrl-C ends it, UNREAD where nobody reads on.
 
-    In the main thread, which signals come to, Ctrl-C takes PATIENCE at most: then the process ends."""
+    In the main thread, which signals come to, the process ends PATIENCE after Ctrl-C at the latest."""
     told = threading.Event()
     with _watched(told):
         try:
@@ -37,7 +39,9 @@ def answered(work: Callable[[], int]) -> int:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where what is left to be printed goes
             return UNREAD
-        gc.collect()  # threads that wait for work end here, and not after it
+        gc.collect()  # ends threads that wait for work
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # somebody pressed Ctrl-C
+            _end(told)
         return INTERRUPTED
 
 
@@ -51,15 +55,14 @@ def _watched(told: threading.Event) -> Iterator[None]:
     waker.setblocking(False)
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, _interrupt)
-    ended = threading.Event()
-    threading.Thread(target=_watch, args=(heard, ended, told), daemon=True).start()
+    threading.Thread(target=_watch, args=(heard, told), daemon=True).start()
     try:
         yield
     finally:
-        ended.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.set_wakeup_fd(before)
-        waker.close()
+        if signal.getsignal(signal.SIGINT) is _interrupt:  # nobody pressed Ctrl-C
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.set_wakeup_fd(before)
+            waker.close()
 
 
 def _interrupt(*_: object) -> None:
@@ -67,10 +70,11 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _watch(heard: socket.socket, ended: threading.Event, told: threading.Event) -> None:
+def _watch(heard: socket.socket, told: threading.Event) -> None:
     with heard:
         while signals := heard.recv(1):
-            if signals[0] == signal.SIGINT and not ended.wait(PATIENCE):
+            if signals[0] == signal.SIGINT:
+                time.sleep(PATIENCE)
                 _end(told)
 
 
