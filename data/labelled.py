@@ -110,14 +110,14 @@ def open_labelled(
         layout = detect_layout(root, flag, split) if layout == "auto" else layout
         if layout not in LAYOUTS:
             raise InputError(f"{layout}, the layout of {flag}, is none of auto, {', '.join(LAYOUTS)}")
-        entries = read_entries(list_file) if list_file else None
+        entries = read_entries(list_file, flag) if list_file else None
         stems = frozenset(entry.rpartition("/")[2] for entry in entries) if entries else None
         wanted = tuple(class_names) if class_names is not None else named_in(root)
         found = _without_background(LAYOUTS[layout](Request(root, flag, wanted, split, stems)))
     except OSError as e:
         raise InputError(f"{flag} {e.filename or root}: cannot be read ({e.strerror or e})") from e
     names = dict(zip(sorted(found.classes), _unique_names(sorted(found.classes)), strict=True))
-    classes = found.classes if entries is None else _restrict(found.classes, entries, list_file)
+    classes = found.classes if entries is None else _restrict(found.classes, entries, f"{flag} {list_file}")
     if not classes:
         raise InputError(f"{flag} {root}: no picture in it, read as {layout}; give another folder or layout")
     if not (wanted or found.class_names):
@@ -133,7 +133,7 @@ def named_in(root: Path) -> tuple[str, ...] | None:
     """The classes that class_names.txt or .json, or CVAT's labelmap.txt says, in root, or beside it if it is a file."""
     folder = root if root.is_dir() else root.parent
     files = (folder / name for name in ("class_names.txt", "class_names.json", "labelmap.txt"))
-    return next((get_dataset(str(file)).class_names for file in files if file.is_file()), None)
+    return next((get_dataset(str(file), "class names").class_names for file in files if file.is_file()), None)
 
 
 def _without_background(found: Found) -> Found:
@@ -144,7 +144,7 @@ def _without_background(found: Found) -> Found:
     return Found(classes, tuple(name for name in found.class_names if not is_background(name)), found.passed)
 
 
-def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], list_file: Path) -> dict:
+def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], where: str) -> dict:
     """Those that a list names: by their path where it has folders and that tells them apart, else by their stem."""
     by_stem: dict[str, list[str]] = {}
     for path in classes:
@@ -156,7 +156,7 @@ def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], li
         kept |= {path: classes[path] for path in paths}
         missing += [] if paths else [entry]
     if missing:
-        raise InputError(f"--list {list_file}: {len(missing)} of its images have no label, {min(missing)} for one")
+        raise InputError(f"{where}: {len(missing)} of its images have no label, {min(missing)} for one")
     return kept
 
 

@@ -88,7 +88,7 @@ def trained_file(args: Args, name: str, flag: str) -> Path:
     """The checkpoint that train_<name> leaves. Raises InputError where it did not."""
     path = args.result_dir / "ckpt" / f"{name}.pth"
     if not path.is_file():
-        raise InputError(f"{path} is missing: run train_{name} (--train_{name}_pass), or give --{flag} FILE")
+        raise InputError(f"{path} is missing: run train_{name}, or give --{flag} FILE")
     return path
 
 

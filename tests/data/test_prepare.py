@@ -62,6 +62,8 @@ def test_coco(coco, capsys):
     assert run("coco14", coco) == 0
     spec = DATASETS["coco14"]
     told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"coco14 in {coco}; writes there: class_names.txt, labels_<split>.csv, ")
+    assert told[1].startswith("masks of instances_train2014: 128 masks made")
     assert told[3].split() == ["train", "128", "82783", "362", "128"] and "classes         80" in told
     names = read_names(coco / spec.lists["train"])
     assert names == sorted(path.stem for path in (coco / "train2014").iterdir())
