@@ -2,7 +2,8 @@
 
     python run_voc.py --toy                              every pass on a small set made by code, in minutes
     python run_voc.py --voc12_root VOCdevkit/VOC2012 --seam_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params
-    python run_voc.py --data_dir my_set --seam_network resnet50                 images and classes of your own
+    python run_voc.py --data_dir my_set --preset small                          images and classes of your own
+    python -m step.make_seg photos --make_seg_weights result/my_set/ckpt/seg.pth    new pictures, by the final network
     python run_voc.py --train_seam_pass False --make_cam_pass False             the passes after these alone
 
 Every line of the classes below is a flag and its default, as published for VOC 2012 (HFPL, WACV 2024): edit it, or give

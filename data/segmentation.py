@@ -2,10 +2,11 @@
 
 VOC and COCO as data/prepare.py leaves them, or your own:
 
-    ROOT/labels.csv (file,label;label), or a folder per class below ROOT/images or ROOT/train
+    ROOT/labels.csv (file,label;label); a folder per class below ROOT, ROOT/images or ROOT/train; COCO's
+    ROOT/annotations/instances_*.json beside ROOT/images
     ROOT/class_names.txt                   the classes in the order of their labels 1, 2, ...; else by name
-    ROOT/masks/<name>.png                  optional: palette or gray, 0 background, the labels, 255 void; also
-                                           <name>_mask.png and the like
+    ROOT/masks/<name>.png                  optional, for scores: palette or gray, 0 background, the labels, 255 void;
+                                           also <name>_mask.png and the like
     ROOT/train.txt, ROOT/val.txt           optional: names of the images of each part; or labels_train.csv, ...
 """
 
