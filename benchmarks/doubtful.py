@@ -8,8 +8,8 @@ masks at a threshold of one half; for both halves of the images, too, and of eac
 nothing else.
 """
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,15 @@ def auc(values: np.ndarray, worth: np.ndarray) -> float:
     return float((above > 0).mean() + (above == 0).mean() / 2)
 
 
-def main(result_dir: Path, mask_dir: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result_dir", type=Path)
+    parser.add_argument("mask_dir", type=Path)
+    args = parser.parse_args()
+    report(args.result_dir, args.mask_dir)
+
+
+def report(result_dir: Path, mask_dir: Path) -> None:
     with (result_dir / "doubtful.csv").open(newline="", encoding="utf-8") as f:
         rows = sorted(csv.DictReader(f), key=lambda row: row["name"])
     columns = {key: np.array([float(row[key] or 0) for row in rows]) for key in rows[0] if key != "name"}
@@ -45,4 +53,4 @@ def main(result_dir: Path, mask_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from misc.run.ending import answered
+from misc.run.ending import PATIENCE, answered
 
 ROOT = Path(__file__).resolve().parents[3]
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-WITHIN = 2.0  # seconds
+WITHIN = 5.0  # seconds, of a machine with other work; every work here takes 20 at least
 MESSAGE = "interrupted: the same command continues where it was\n"
 posix = pytest.mark.skipif(os.name == "nt", reason="a test cannot press Ctrl-C on Windows")
 
@@ -94,6 +94,7 @@ def interrupted(command, folder, times=1):
 
 
 def test_signals_are_as_they_were_afterwards():
+    assert PATIENCE <= 1
     before = signal.getsignal(signal.SIGINT)
     assert answered(lambda: 3) == 3 and signal.getsignal(signal.SIGINT) is before
     assert signal.set_wakeup_fd(-1) == -1
