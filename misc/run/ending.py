@@ -48,7 +48,8 @@ def answered(work: Callable[[], int]) -> int:
 @contextmanager
 def _watched(told: threading.Event) -> Iterator[None]:
     own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not own or threading.current_thread() is not threading.main_thread():
+    typed = hasattr(sys, "ps1")  # into a notebook, say, which is to live on
+    if not own or typed or threading.current_thread() is not threading.main_thread():
         yield
         return
     heard, waker = socket.socketpair()  # what Windows can wake up by, too

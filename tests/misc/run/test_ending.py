@@ -113,3 +113,19 @@ def test_a_reader_that_goes_away_is_no_error(command):
     )
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 141
+
+
+@posix
+def test_a_python_that_is_typed_into_lives_on(tmp_path):
+    code = """
+import sys, time
+from misc.run.ending import answered
+sys.ps1 = ">>> "
+def work():
+    print("begun", flush=True)
+    time.sleep(20)
+assert answered(work) == 130
+print("alive", file=sys.stderr)
+"""
+    _, status, err = interrupted([sys.executable, "-c", code], tmp_path)
+    assert (status, err) == (0, MESSAGE + "alive\n")
