@@ -67,8 +67,8 @@ def _open_split(args: Args, split: str) -> SegmentationSet:
     if args.limit:
         images = found.images.take(range(min(args.limit, len(found.images))))
         found = SegmentationSet(images, found.spec, found.mask_dir)
-    if args.data_dir and split != "train" and has_split(args.data_dir, "train"):
-        images = told_apart(found.images, split, open_split(args, "train").images)
+    if args.data_dir and split != (train := _train_split(args)):
+        images = told_apart(found.images, split, open_split(args, train).images)
         found = SegmentationSet(images, found.spec, found.mask_dir)
     return found
 
@@ -100,7 +100,7 @@ def open_train(args: Args) -> SegmentationSet:
 
 
 def _open_train(args: Args) -> SegmentationSet:
-    train = open_split(args, args.train_split or _train_split(args))
+    train = open_split(args, _train_split(args))
     open_eval(args)
     if is_main():
         for line in _missing(args):
@@ -128,6 +128,8 @@ def _missing(args: Args) -> Iterator[str]:
 
 
 def _train_split(args: Args) -> str:
+    if args.train_split:
+        return args.train_split
     root = _source(args)[0]
     root = find_root(root) or root
     lists = root / "ImageSets/Segmentation/train_aug.txt"
