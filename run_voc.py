@@ -237,7 +237,7 @@ SMALL = {
     "seg_crop_size": 224,
     "seg_batch_size": 8,
     "seg_num_steps": 400,
-    "seg_most_epoches": 40.0,  # below 80 images
+    "seg_most_epoches": 30.0,  # below 107 images
     "seg_learning_rate": 0.005,
     "seg_crf_recipe": "wsss_cam",
 }
