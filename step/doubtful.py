@@ -40,7 +40,7 @@ def run(args: Args, failures: Failures) -> None:
 
 def run_classes(args: Args, failures: Failures) -> None:
     """Of labels of classes."""
-    parts = open_shown(args)
+    parts = list(open_shown(args).values())
     files, known = {}, {}
     for part in parts:
         files |= zip(part.images.names, part.images.files, strict=True)

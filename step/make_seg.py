@@ -42,7 +42,7 @@ RARE = 0.01  # a class that no pixel has with this probability is left out of th
 
 
 def run(args: Args, failures: Failures) -> None:
-    parts = [part.images for part in open_segmented(args)]
+    parts = [part.images for part in open_segmented(args).values()]
     segment({name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}, args, failures)
     if not args.make_seg_weights:
         print(f"new pictures: python -m step.make_seg FOLDER --make_seg_weights {trained_seg(args)}", flush=True)

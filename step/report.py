@@ -69,7 +69,7 @@ def run(args: Args, failures: Failures) -> None:
 
 def run_classes(args: Args, failures: Failures) -> None:
     """Of maps and labels of classes."""
-    parts = open_shown(args)
+    parts = list(open_shown(args).values())
     images, masks = {}, {}
     for part in parts:
         images |= zip(part.images.names, part.images.files, strict=True)

@@ -143,21 +143,18 @@ def open_eval(args: Args) -> dict[str, SegmentationSet]:
     return {split: part for split, part in parts.items() if part.mask_dir}
 
 
-def open_segmented(args: Args) -> list[SegmentationSet]:
+def open_segmented(args: Args) -> dict[str, SegmentationSet]:
     """--seg_splits; by default val, and what is trained on where a set of one's own has none that can be scored."""
     if args.seg_splits is not None or args.data_dir is None:
-        return [open_split(args, split) for split in dict.fromkeys(args.seg_splits or ("val",))]
-    val = [open_split(args, "val")] if has_split(args.data_dir, "val") else []
-    return val if val and val[0].masks else [open_train(args), *val]
+        return {split: open_split(args, split) for split in args.seg_splits or ("val",)}
+    val = {"val": open_split(args, "val")} if has_split(args.data_dir, "val") else {}
+    return val if val and val["val"].masks else {"train": open_train(args), **val}
 
 
-def open_shown(args: Args) -> list[SegmentationSet]:
+def open_shown(args: Args) -> dict[str, SegmentationSet]:
     """The parts of the report: those that are scored; where none is, what is trained on and what is segmented."""
-    scored = [part for part in open_eval(args).values() if part.masks]
-    if scored:
-        return scored
-    train = open_train(args)
-    return [train, *(part for part in open_segmented(args) if part is not train)]
+    scored = {split: part for split, part in open_eval(args).items() if part.masks}
+    return scored or {"train": open_train(args), **open_segmented(args)}
 
 
 def open_all(args: Args) -> LabelledImages:

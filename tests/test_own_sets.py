@@ -194,6 +194,6 @@ def test_pictures_of_two_parts_that_have_one_name_stay_apart(toy, tmp_path):
     args = run_voc.parse(["--data_dir", str(tmp_path / "set"), "--result_dir", str(tmp_path / "r")])
     from step.sets import open_segmented
 
-    train, val = open_segmented(args)
+    train, val = open_segmented(args).values()
     assert set(train.images.names) == {f"{name}/1" for name in CLASSES}
     assert set(val.images.names) == {f"val/{name}/1" for name in CLASSES}
