@@ -27,8 +27,8 @@ def answered(work: Callable[[], int]) -> int:
     """work() -> exit status; INTERRUPTED, told in a line, where Ctrl-C ends it, UNREAD where nobody reads on.
 
     In the main thread, which signals come to, the process ends PATIENCE after Ctrl-C at the latest."""
-    told = threading.Event()
-    with _watched(told):
+    told, pressed = threading.Event(), threading.Event()
+    with _watched(told, pressed):
         try:
             status = work()
             sys.stdout.flush()
@@ -40,13 +40,18 @@ def answered(work: Callable[[], int]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where what is left to be printed goes
             return UNREAD
         gc.collect()  # ends threads that wait for work
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # somebody pressed Ctrl-C
+        if pressed.is_set():
             _end(told)
         return INTERRUPTED
 
 
 @contextmanager
-def _watched(told: threading.Event) -> Iterator[None]:
+def _watched(told: threading.Event, pressed: threading.Event) -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would come between what ends
+        raise KeyboardInterrupt
+
     own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     typed = hasattr(sys, "ps1")  # into a notebook, say, which is to live on
     if not own or typed or threading.current_thread() is not threading.main_thread():
@@ -55,20 +60,15 @@ def _watched(told: threading.Event) -> Iterator[None]:
     heard, waker = socket.socketpair()  # what Windows can wake up by, too
     waker.setblocking(False)
     before = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     threading.Thread(target=_watch, args=(heard, told), daemon=True).start()
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is _interrupt:  # nobody pressed Ctrl-C
+        if not pressed.is_set():
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(before)
             waker.close()
-
-
-def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would come between what ends
-    raise KeyboardInterrupt
 
 
 def _watch(heard: socket.socket, told: threading.Event) -> None:

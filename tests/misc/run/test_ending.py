@@ -80,9 +80,15 @@ sys.exit(answered(lambda: list(parallel_map(lambda _: time.sleep(20), range(8), 
     assert seconds < WITHIN and (status, err) == (130, MESSAGE)
 
 
+def hear_ctrl_c():
+    """Also where these tests run in the background, which hears none."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(command, folder, times=1):
     """-> seconds from Ctrl-C to the end, exit status, and what went to stderr."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV, cwd=folder)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=ENV, cwd=folder, preexec_fn=hear_ctrl_c, **pipes)
     assert process.stdout.readline() == "begun\n"
     time.sleep(0.3)
     started = time.monotonic()
@@ -102,7 +108,10 @@ def test_signals_are_as_they_were_afterwards():
     def interrupt():
         raise KeyboardInterrupt
 
-    assert answered(interrupt) == 130 and signal.getsignal(signal.SIGINT) is before
+    for handler in (before, signal.SIG_IGN):  # in the background nobody can press it
+        signal.signal(signal.SIGINT, handler)
+        assert answered(interrupt) == 130 and signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, before)
 
 
 @posix
