@@ -46,6 +46,7 @@ PASSES = {
     "train_sal_pass": Pass(False, "step.train_sal", "train_sal", {"cam_pamr": "", "cam_slic": ""}, often=True),
     "make_sal_pass": Pass(True, "step.make_sal", "sal"),
     "eval_pass": Pass(True, "step.eval", reads=LABELS),
+    "doubtful_pass": Pass(True, "step.doubtful", reads=LABELS),
     "overview_pass": Pass(True, "step.overview", reads=LABELS),
     "report_pass": Pass(True, "step.report", reads=LABELS),
     "export": Pass(None, "step.export", reads=LABELS),

@@ -2,7 +2,8 @@
 
     python run_voc.py --toy                              every pass on a small set made by code, in minutes
     python run_voc.py --voc12_root VOCdevkit/VOC2012 --seam_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params
-    python run_voc.py --data_dir my_set --seam_network resnet50                 images and classes of your own
+    python run_voc.py --data_dir my_set --preset small                          images and classes of your own
+    python -m step.make_seg photos --make_seg_weights result/my_set/ckpt/seg.pth    new pictures, by the final network
     python run_voc.py --train_seam_pass False --make_cam_pass False             the passes after these alone
 
 Every line of the classes below is a flag and its default, as published for VOC 2012 (HFPL, WACV 2024): edit it, or give
@@ -33,6 +34,7 @@ PASSES = {
     "train_seg_pass": Pass(True, "step.train_seg", "train_seg", {"sem_seg": "seg_labels", "train_seam": "seg_network"}),
     "make_seg_pass": Pass(True, "step.make_seg", "seg", {"train_seg": "make_seg_weights"}),
     "eval_seg_pass": Pass(True, "step.eval_seg", reads={"seg": ""}),
+    "doubtful_pass": Pass(True, "step.doubtful:run_classes", reads={"cam": "", "crf": "", "sem_seg": "", "seg": ""}),
     "report_pass": Pass(True, "step.report:run_classes", reads={"cam": "", "sem_seg": "", "seg": ""}),
 }
 
@@ -124,8 +126,13 @@ class Crf:
 class Parts:
     eval_splits: tuple[str, ...] = flag(("train", "val"), "the parts to score")
     cam_bg_score: float = flag(0.25, "threshold of contour F, beside the best one", at_least=0, at_most=1)
+    seg_most_epoches: float = flag(
+        0.0, "train_seg takes fewer than seg_num_steps where those are more passes over the images; 0: any", at_least=0
+    )
     seg_labels: Path | None = flag(None, "label maps <name>.png to train on; none: RESULT_DIR/sem_seg", reads=True)
-    seg_splits: tuple[str, ...] = flag(("val",), "the parts to segment")
+    seg_splits: tuple[str, ...] | None = flag(
+        None, "the parts to segment; none: val, and all that is there where it cannot be scored"
+    )
 
 
 @stage("the recipe of train_aff", prefix="aff_", of=("train_aff",))
@@ -236,6 +243,7 @@ SMALL = {
     "seg_crop_size": 224,
     "seg_batch_size": 8,
     "seg_num_steps": 400,
+    "seg_most_epoches": 30.0,  # below 107 images
     "seg_learning_rate": 0.005,
     "seg_crf_recipe": "wsss_cam",
 }

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from misc.errors import InputError
 from misc.files.download import DownloadError, download
 from misc.files.store import replacing
-from misc.run.parallel import progress
+from misc.run.progress import Talk, progress
 
 _UNDER_WAY = ".download"  # below the root: there until everything is unpacked
 
@@ -37,7 +37,7 @@ def is_under_way(root: Path) -> bool:
     return (root / _UNDER_WAY).is_dir()
 
 
-def fetch(archives: tuple[Archive, ...], root: Path, quiet: bool = False) -> None:
+def fetch(archives: tuple[Archive, ...], root: Path, talk: Talk) -> None:
     """Downloads and unpacks what is not there yet. Raises InputError without network or space, naming what to get."""
     for archive in archives:
         packed = root / _UNDER_WAY / PurePosixPath(archive.url.partition("?")[0]).name
@@ -47,10 +47,10 @@ def fetch(archives: tuple[Archive, ...], root: Path, quiet: bool = False) -> Non
         print(f"{archive.url} ({archive.size / 1e9:.1f} GB) -> {root}", flush=True)
         url = f"{archive.url}#sha256={archive.sha256}" if archive.sha256 else archive.url
         try:
-            download(url, packed.parent, packed.name, progress=not quiet, limit=max(1 << 24, 4 * archive.size))
+            download(url, packed.parent, packed.name, progress=talk.how != "off", limit=max(1 << 24, 4 * archive.size))
         except DownloadError as e:
             raise InputError(f"{e}; or unpack that file by hand, so that there is {root / archive.makes}") from e
-        _unpack(packed, archive, root, quiet)
+        _unpack(packed, archive, root, talk)
         packed.unlink()
     shutil.rmtree(root / _UNDER_WAY, ignore_errors=True)
 
@@ -63,11 +63,11 @@ def _require_space(root: Path, packed: Path, archive: Archive) -> None:
         raise InputError(f"--root {root}: {archive.url} needs {missing / 1e9:.1f} GB more there; choose another disk")
 
 
-def _unpack(path: Path, archive: Archive, root: Path, quiet: bool) -> None:
+def _unpack(path: Path, archive: Archive, root: Path, talk: Talk) -> None:
     """Regular files alone, none outside root; one that is there with its size is left as it is."""
     try:
         with _members(path) as (total, members):
-            for name, size, file in progress(members, total, f"unpack {path.suffix}", quiet):
+            for name, size, file in progress(members, total, f"unpack {path.suffix}", talk):
                 below = _below(name, archive)
                 if below is None:
                     continue

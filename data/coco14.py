@@ -41,6 +41,13 @@ ARCHIVES = (
         sha256="fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
     ),
 )
+# by data/prepare.py
+DERIVED = (
+    "class_names.txt",
+    "labels_<split>.csv",
+    "ImageSets/Segmentation/<split>.txt",
+    "SegmentationClass/<name>.png, masks drawn from the annotations",
+)
 # what COCO and VOC call the same thing by two names
 VOC_NAMES = {
     "airplane": "aeroplane",

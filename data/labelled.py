@@ -110,19 +110,20 @@ def open_labelled(
         layout = detect_layout(root, flag, split) if layout == "auto" else layout
         if layout not in LAYOUTS:
             raise InputError(f"{layout}, the layout of {flag}, is none of auto, {', '.join(LAYOUTS)}")
-        entries = read_entries(list_file) if list_file else None
+        entries = read_entries(list_file, flag) if list_file else None
         stems = frozenset(entry.rpartition("/")[2] for entry in entries) if entries else None
         wanted = tuple(class_names) if class_names is not None else named_in(root)
         found = _without_background(LAYOUTS[layout](Request(root, flag, wanted, split, stems)))
     except OSError as e:
         raise InputError(f"{flag} {e.filename or root}: cannot be read ({e.strerror or e})") from e
-    classes = found.classes if entries is None else _restrict(found.classes, entries, list_file)
+    names = dict(zip(sorted(found.classes), _unique_names(sorted(found.classes)), strict=True))
+    classes = found.classes if entries is None else _restrict(found.classes, entries, f"{flag} {list_file}")
     if not classes:
         raise InputError(f"{flag} {root}: no picture in it, read as {layout}; give another folder or layout")
     if not (wanted or found.class_names):
         raise InputError(f"{flag} {root}: none of its {len(classes)} pictures has a label; give them some")
     told = f"layout {layout}{Listing(passed=found.passed).told()}"
-    data = _to_arrays(classes, wanted or found.class_names, f"{flag} {root}", told)
+    data = _to_arrays(classes, names, wanted or found.class_names, f"{flag} {root}", told)
     _require_files(list(classes), flag)
     _require_readable(data.files, flag)
     return data
@@ -132,7 +133,7 @@ def named_in(root: Path) -> tuple[str, ...] | None:
     """The classes that class_names.txt or .json, or CVAT's labelmap.txt says, in root, or beside it if it is a file."""
     folder = root if root.is_dir() else root.parent
     files = (folder / name for name in ("class_names.txt", "class_names.json", "labelmap.txt"))
-    return next((get_dataset(str(file)).class_names for file in files if file.is_file()), None)
+    return next((get_dataset(str(file), "class names").class_names for file in files if file.is_file()), None)
 
 
 def _without_background(found: Found) -> Found:
@@ -143,7 +144,7 @@ def _without_background(found: Found) -> Found:
     return Found(classes, tuple(name for name in found.class_names if not is_background(name)), found.passed)
 
 
-def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], list_file: Path) -> dict:
+def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], where: str) -> dict:
     """Those that a list names: by their path where it has folders and that tells them apart, else by their stem."""
     by_stem: dict[str, list[str]] = {}
     for path in classes:
@@ -155,12 +156,16 @@ def _restrict(classes: Mapping[str, Collection[str]], entries: Sequence[str], li
         kept |= {path: classes[path] for path in paths}
         missing += [] if paths else [entry]
     if missing:
-        raise InputError(f"--list {list_file}: {len(missing)} of its images have no label, {min(missing)} for one")
+        raise InputError(f"{where}: {len(missing)} of its images have no label, {min(missing)} for one")
     return kept
 
 
 def _to_arrays(
-    classes: Mapping[str, Collection[str]], class_names: tuple[str, ...], where: str, told: str
+    classes: Mapping[str, Collection[str]],
+    names: Mapping[str, str],
+    class_names: tuple[str, ...],
+    where: str,
+    told: str,
 ) -> LabelledImages:
     column = {name: i for i, name in enumerate(class_names)}
     unknown = set().union(*set(map(frozenset, classes.values()))).difference(column)
@@ -174,7 +179,7 @@ def _to_arrays(
     labels = np.zeros((len(paths), len(class_names)), np.uint8)
     rows = np.repeat(np.arange(len(paths)), [len(classes[path]) for path in paths])
     labels[rows, [column[name] for path in paths for name in classes[path]]] = 1
-    return LabelledImages(tuple(map(Path, paths)), labels, class_names, _unique_names(paths), told)
+    return LabelledImages(tuple(map(Path, paths)), labels, class_names, tuple(names[path] for path in paths), told)
 
 
 def require_learnable(data: LabelledImages, flag: str) -> None:

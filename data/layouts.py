@@ -294,7 +294,10 @@ def detect_layout(root: Path, flag: str, split: str | None = None) -> str:
         names = subfolders(_class_root(Request(root, flag, split=split)))
         layout = ("ilsvrc_cls" if all(map(_SYNSET.fullmatch, names)) else "folders") if names else None
     if layout is None:
-        known = "a folder per class, labels.csv (file,label;label), a VOC devkit, a COCO instances json, or ILSVRC"
+        known = (
+            "a folder per class, labels.csv (file,label;label), a VOC devkit, COCO's annotations/instances_*.json, or "
+            "ILSVRC"
+        )
         raise InputError(f"{flag} {root}: no labelled images in it; they are {known}")
     return layout
 

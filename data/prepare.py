@@ -32,7 +32,8 @@ from misc.files.store import fingerprint_of, require_writable, write_csv, write_
 from misc.run.each import Item, Write, each
 from misc.run.evaluation import exit_status, table
 from misc.run.failures import Failures
-from misc.run.flags import Args, Table, flag, stage
+from misc.run.flags import Args, Table, Talks, flag, stage
+from misc.run.progress import talk_of
 
 FLAG = "--root"
 COLUMNS = ("images", "published", "labels", "masks")
@@ -55,13 +56,13 @@ def prepare(args: Args, failures: Failures) -> None:
     if root.exists() and not root.is_dir():
         raise InputError(f"{FLAG} {root}: is a file; give the folder of the data set, or one to make")
     if args.download or is_under_way(root) or not root.exists() or not any(root.iterdir()):
-        fetch(facts.ARCHIVES, root, args.quiet)
+        fetch(facts.ARCHIVES, root, talk_of(args))
     require_writable(root)
+    print(f"{args.dataset} in {root}; writes there: {', '.join(facts.DERIVED)}", flush=True)
     parts = derive_voc12(root) if facts is voc12 else derive_coco14(root, args, failures)
     write_class_names(root, names := next(iter(parts.values())).class_names)
     for split, part in parts.items():
         write_labels(root / f"labels_{split}.csv", part.found)
-    print(f"{args.dataset} in {root}")
     if not set(names).issubset(facts.SPEC.class_names):
         print(f"its {len(names)} classes are its own: run_voc.py --data_dir {root}")
     print(table({split: summary(root, split, part, facts.SIZES) for split, part in parts.items()}, COLUMNS))
@@ -172,13 +173,12 @@ def draw_masks(instances: coco14.Instances, root: Path, args: Args, failures: Fa
 
 
 @stage("a data set")
-class Prepare:
+class Prepare(Talks):
     dataset: str | None = flag(None, "which one", often=True, required=True, choices=("voc12", "coco14"))
     root: Path | None = flag(None, "its folder; absent or empty: it is downloaded to there", often=True, required=True)
     download: bool = flag(False, "get what is missing of a folder that holds something", often=True)
     overwrite: bool = flag(False, "draw all masks anew")
     num_workers: int = flag(0, "threads; 0: one per core", at_least=0)
-    quiet: bool = flag(False, "no progress bars")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -66,7 +66,7 @@ def _layout_of(root: Path, flag: str) -> _Layout:
             found.passed[f"outside {image_name}/"] += others
             found.passed = +found.passed  # without those of which there are none
             require_single(found, flag)
-            words = f"layout {image_name}/, {mask_name}/"
+            words = f"layout {image_name}/, {'' if own.is_dir() else 'no '}{mask_name}/"
             return _Layout(found, root / image_name, words, own if own.is_dir() else None)
     if len(whole.twins) == len(whole.files) and (masks := _masks_beside(whole.twins)):
         images = {name: next(p for p in paths if p != masks[name]) for name, paths in whole.twins.items()}

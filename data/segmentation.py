@@ -2,23 +2,25 @@
 
 VOC and COCO as data/prepare.py leaves them, or your own:
 
-    ROOT/labels.csv (file,label;label), or a folder per class below ROOT/images or ROOT/train
+    ROOT/labels.csv (file,label;label); a folder per class below ROOT, ROOT/images or ROOT/train; COCO's
+    ROOT/annotations/instances_*.json beside ROOT/images
     ROOT/class_names.txt                   the classes in the order of their labels 1, 2, ...; else by name
-    ROOT/masks/<name>.png                  optional: palette or gray, 0 background, the labels, 255 void; also
-                                           <name>_mask.png and the like
+    ROOT/masks/<name>.png                  optional, for scores: palette or gray, 0 background, the labels, 255 void;
+                                           also <name>_mask.png and the like
     ROOT/train.txt, ROOT/val.txt           optional: names of the images of each part; or labels_train.csv, ...
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from data import voc12
+from data import coco14, voc12
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages, named_in, open_labelled, spread
 from data.layouts import detect_layout
@@ -57,7 +59,8 @@ def open_segmentation(
     if not root.is_dir():
         raise InputError(f"{flag} {root}: no such folder")
     class_names = spec.class_names if spec else named_in(root) or _names_of_train(root, split, flag)
-    images = open_labelled(**_part(root, split, flag), class_names=class_names, flag=flag)
+    part = _part(root, split, flag, own=spec is None)
+    images = open_labelled(**part, class_names=class_names, flag=flag)
     spec = spec or DatasetSpec(root.name, images.class_names)
     mask_dirs = [root / name for name in (spec.mask_dir, *_MASK_DIRS) if name]
     found = SegmentationSet(images, spec, next((folder for folder in mask_dirs if folder.is_dir()), None))
@@ -75,19 +78,29 @@ def _names_of_train(root: Path, split: str, flag: str) -> tuple[str, ...] | None
 
 def has_split(root: Path, split: str) -> bool:
     """Whether a set of one's own says what belongs to this part."""
+    root = voc12.find_root(root) or root
     try:
-        return bool(_part(voc12.find_root(root) or root, split, ""))
+        part = _part(root, split, "")
     except InputError:
         return False
+    return part.get("layout") not in _LISTED or _LISTED[part["layout"]](root, split)
 
 
-def _part(root: Path, split: str, flag: str) -> dict:
-    """Arguments of open_labelled."""
+# layouts whose own files say what belongs to a part -> whether they do
+_LISTED: dict[str, Callable[[Path, str], bool]] = {
+    "voc12": lambda root, split: voc12.list_of(root, split).is_file(),
+    "coco": lambda root, split: bool(coco14.find_instances(root, split)),
+}
+
+
+def _part(root: Path, split: str, flag: str, own: bool = True) -> dict:
+    """Arguments of open_labelled. own: where nothing says what is train, all is."""
     if (root / f"labels_{split}.csv").is_file():
         return {"root": root, "layout": "csv", "split": split}
     layout = detect_layout(root, flag)  # of the whole: a list may say what its parts are
-    if layout in ("voc12", "coco"):
-        return {"root": root, "layout": layout, "split": split}
+    if layout in _LISTED:
+        whole = own and split == "train" and not _LISTED[layout](root, split)
+        return {"root": root, "layout": layout, "split": None if whole else split}
     if layout in ("folders", "ilsvrc_cls"):
         root = root / "images" if (root / "images").is_dir() else root
         if (root / split).is_dir():

@@ -26,6 +26,7 @@ ARCHIVES = (
     # Hariharan et al., ICCV 2011, as masks; no checksum of it is published
     Archive("https://www.dropbox.com/s/oeu149j8qtbs1x0/SegmentationClassAug.zip?dl=1", 30_000_000, makes=MASKS_AUG),
 )
+DERIVED = ("class_names.txt", "labels_<split>.csv", "ImageSets/Segmentation/train_aug.txt")  # by data/prepare.py
 _BELOW = ("", "VOC2012", "VOCdevkit/VOC2012")  # where the tar file of the devkit puts its tree
 
 
@@ -49,9 +50,13 @@ def read_objects(path: Path) -> frozenset[str]:
         raise OSError(f"is no XML file in UTF-8 ({e})") from e
 
 
+def list_of(root: Path, split: str) -> Path:
+    return root / f"ImageSets/Segmentation/{split}.txt"
+
+
 def read_split(root: Path, split: str, flag: str) -> list[str]:
     """Ids of ImageSets/Segmentation/<split>.txt. A train_aug that no file lists is derived, see train_aug."""
-    path = root / f"ImageSets/Segmentation/{split}.txt"
+    path = list_of(root, split)
     if split == "train_aug" and not path.exists():
         return train_aug(root, flag)
     return read_names(path, flag)

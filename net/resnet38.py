@@ -135,5 +135,5 @@ def published(state: State) -> Named | None:
 
 
 _HEADS = {"seam": ("fc8.", "f8_3.", "f8_4.", "f9."), "affinity": ("f8_3.", "f8_4.", "f8_5.", "f9.")}
-_FILE = "ilsvrc-cls_rna-a1_cls1000_ep-0001.params or a .pth"
+_FILE = "ilsvrc-cls_rna-a1_cls1000_ep-0001.params (Model A1 of https://github.com/itijyou/ademxapp) or a .pth"
 BACKBONES = {"resnet38": Source(lambda facts: ResNet38(), published, _FILE)}

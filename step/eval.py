@@ -23,7 +23,19 @@ from misc.files.store import read_json, write_json
 from misc.report.kinds import SALIENCY, folders, is_outdated
 from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, score_maps
 from misc.report.score_files import write_curves, write_scores
-from misc.run.evaluation import Command, Files, Scored, Strict, compare, each_folder, main_of, only, table, to_json
+from misc.run.evaluation import (
+    Command,
+    Files,
+    Scored,
+    Strict,
+    compare,
+    each_folder,
+    main_of,
+    nothing_to_compare,
+    only,
+    table,
+    to_json,
+)
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
 from pgt.metrics.localization import BoxAccuracy
@@ -34,7 +46,7 @@ from step.sets import list_images, open_images
 def run(args: Args, failures: Failures) -> None:
     folder = open_images(args)
     if folder.mask_dir is None:
-        print("eval: no masks (--mask_dir), so there is nothing to compare with")
+        nothing_to_compare("eval", "no masks (--mask_dir)", args)
         return
     labelled = {stem: path for stem, path in folder.images.items() if path not in failures}
     for stem, path in labelled.items():

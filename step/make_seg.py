@@ -1,7 +1,7 @@
 """The final network -> segmentations of images that need no labels.
 
     python run_voc.py ... --seg_splits train val                             also of the training images
-    python -m step.make_seg --make_seg_weights seg.pth --image_dir photos --result_dir out      any folder of pictures
+    python -m step.make_seg photos --make_seg_weights result/my_set/ckpt/seg.pth        any folder, or one picture
 
 Reads   the images of --seg_splits; RESULT_DIR/ckpt/seg.pth
 Writes  RESULT_DIR/seg/<name>.png, palette pictures as VOC's masks
@@ -28,6 +28,7 @@ from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args, Device, Pass, Run, Shapes, Table, flag, pass_flags, stage
 from misc.run.passes import run_passes
+from misc.run.records import settings_beside
 from misc.train.augment import resize, resize_maps
 from misc.train.stage import trained_file
 from net import Network, SegNet, for_inference
@@ -35,19 +36,21 @@ from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from pgt.sizes import network_size
-from step.sets import list_images, open_split
+from step.sets import list_images, open_segmented
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
 def run(args: Args, failures: Failures) -> None:
-    parts = [open_split(args, split).images for split in dict.fromkeys(args.seg_splits)]
+    parts = [part.images for part in open_segmented(args).values()]
     segment({name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}, args, failures)
+    if not args.make_seg_weights:
+        print(f"new pictures: python -m step.make_seg FOLDER --make_seg_weights {trained_seg(args)}", flush=True)
 
 
 def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     """Writes RESULT_DIR/seg/<name>.png of every file."""
-    weights = args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
+    weights = trained_seg(args)
     net, sha256 = read_network(weights, SegNet), sha256_of(weights)
     device = pick_device(args.device, args.deterministic)
     step = side_step_for(device, args.side_step)
@@ -67,6 +70,10 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
     parts = [(b"", settings)]  # no other file than the image
     each("make_seg", items, lambda _: parts, make, args, failures, key="seg", facts=facts)
+
+
+def trained_seg(args: Args) -> Path:
+    return args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
 
 
 def segmenter(net: SegNet, scales: Sequence[float], step: int = 0) -> Callable[[np.ndarray], np.ndarray]:
@@ -101,8 +108,11 @@ def refined(image: np.ndarray, prob: np.ndarray, crf: CRFParams) -> np.ndarray:
 
 def run_folder(args: Args, failures: Failures) -> None:
     """The pictures of --image_dir."""
-    files = list_images(args.image_dir, "--image_dir")
+    path = args.image_dir
+    files = {path.stem: path} if path.is_file() else list_images(path, "--image_dir")
     segment(dict(islice(files.items(), args.limit)), args, failures)
+    names = read_network(trained_seg(args), SegNet).facts.class_names or ()
+    print("labels: 0 background, " + ", ".join(f"{i} {name}" for i, name in enumerate(names, 1)), flush=True)
 
 
 PASSES = {"make_seg": Pass(True, "step.make_seg:run_folder", "seg")}
@@ -110,7 +120,9 @@ PASSES = {"make_seg": Pass(True, "step.make_seg:run_folder", "seg")}
 
 @stage("pictures", of=("make_seg",))
 class Pictures:
-    image_dir: Path | None = flag(None, "pictures, subfolders included", often=True, required=True, reads=True)
+    image_dir: Path | None = flag(
+        None, "pictures, subfolders included, or one picture", often=True, required=True, reads=True
+    )
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
 
@@ -119,8 +131,10 @@ def parse(argv: Sequence[str] | None = None) -> Args:
 
     recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
     stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"), Device(), Shapes())
-    args, _ = Table(__doc__, stages, recipes, positional="image_dir").parse(argv)
-    return args
+    table = Table(__doc__, stages, recipes, positional="image_dir")
+    args, given = table.parse(argv)
+    own = [name for name, place in args.places.items() if place.where[0] in (Segmenter.key, Sizes.key)]
+    return table.resolve({**settings_beside(args, trained_seg(args), "seg", own), **given})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,8 +30,10 @@ from misc.report.score_files import digest_of, read_rows, read_scores
 from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.parallel import num_workers_for, parallel_map, progress
-from step.sets import open_eval, open_images, open_train
+from misc.run.parallel import num_workers_for, parallel_map
+from misc.run.progress import progress, talk_of
+from pgt.metrics.doubt import soft_distance
+from step.sets import open_eval, open_images, open_segmented, open_shown, open_train
 
 Sources = dict[Column, Files]  # of those that are there
 SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
@@ -73,7 +75,7 @@ def run(args: Args, failures: Failures) -> None:
 
 def run_classes(args: Args, failures: Failures) -> None:
     """Of maps and labels of classes."""
-    parts = list(open_eval(args).values()) or [open_train(args)]
+    parts = list(open_shown(args).values())
     images, masks = {}, {}
     for part in parts:
         images |= zip(part.images.names, part.images.files, strict=True)
@@ -86,8 +88,8 @@ def run_classes(args: Args, failures: Failures) -> None:
 
 
 def parts_of(args: Args) -> dict[str, str]:
-    """name -> the part of the set, of the images of its train and of the parts that are scored."""
-    parts = {"train": open_train(args), **open_eval(args)}
+    """name -> the part of the set, of the images of its train and of the parts that are scored or segmented."""
+    parts = {"train": open_train(args), **open_eval(args), **open_segmented(args)}
     return {name: split for split, part in reversed(parts.items()) for name in part.images.names}
 
 
@@ -111,8 +113,8 @@ def make_report(
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
     others that are no heat maps are the labels whose disagreement is told (assess).
 
-    args: result_dir, num_workers, overwrite, quiet; spec: the label space of the columns of classes; parts: name -> the
-    part of the set. An image with a corrupt file is added to failures and left out.
+    args: result_dir, num_workers, overwrite, and those of talk_of; spec: the label space of the columns of classes;
+    parts: name -> the part of the set. An image with a corrupt file is added to failures and left out.
     """
     columns, thumbs = tuple(sources), args.result_dir / "report_files"
     require_writable(thumbs)
@@ -125,7 +127,7 @@ def make_report(
     done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
     scores = {column.key: read_scores(args.result_dir, column.key) for column in columns}
     shown, unscored = {}, 0
-    for entry, result in progress(done, len(entries), "report", args.quiet):
+    for entry, result in progress(done, len(entries), "report", talk_of(args)):
         if isinstance(result, OSError):
             if entry.files[0] not in failures:
                 failures.add("report", entry.files[0], result)
@@ -332,11 +334,10 @@ def _foreground(ids: np.ndarray, spec: DatasetSpec) -> np.ndarray:
 def disagreement(a: np.ndarray, b: np.ndarray, void: int | None = None) -> float:
     """How much two labels (H,W) of an image differ: 0 alike, 1 nothing in common.
 
-    Of soft labels (void None; uint8) 1 - sum(min) / sum(max), the Jaccard distance without a threshold: a small object
-    counts as much as a large one. Of class ids the share of the pixels, void ones left out, that differ.
+    Of soft labels (void None; uint8) soft_distance. Of class ids the share of the pixels, void ones left out, that
+    differ.
     """
     if void is not None:
         valid = (a != void) & (b != void)
         return float((a != b)[valid].mean()) if valid.any() else 0.0
-    union = int(np.maximum(a, b).sum())
-    return 1 - int(np.minimum(a, b).sum()) / union if union else 0.0
+    return soft_distance(a, b)

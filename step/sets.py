@@ -1,6 +1,7 @@
 """Which images the steps read: what flags say, and data/saliency.py and data/segmentation.py find, once per run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,18 @@ def _open_split(args: Args, split: str) -> SegmentationSet:
     if args.limit:
         images = found.images.take(range(min(args.limit, len(found.images))))
         found = SegmentationSet(images, found.spec, found.mask_dir)
+    if args.data_dir and split != (train := _train_split(args)):
+        images = told_apart(found.images, split, open_split(args, train).images)
+        found = SegmentationSet(images, found.spec, found.mask_dir)
     return found
+
+
+def told_apart(images: LabelledImages, split: str, others: LabelledImages) -> LabelledImages:
+    """The images of a part, named SPLIT/<name> where another file of the others has the name of one."""
+    files = dict(zip(others.names, others.files, strict=True))
+    if all(files.get(name, file) == file for name, file in zip(images.names, images.files, strict=True)):
+        return images
+    return replace(images, names=tuple(f"{split}/{name}" for name in images.names))
 
 
 def _source(args: Args) -> tuple[Path, DatasetSpec | None, str]:
@@ -91,9 +103,11 @@ def open_train(args: Args) -> SegmentationSet:
 
 
 def _open_train(args: Args) -> SegmentationSet:
-    train = open_split(args, args.train_split or _train_split(args))
+    train = open_split(args, _train_split(args))
     open_eval(args)
     if is_main():
+        for line in _missing(args):
+            print(line, flush=True)
         write_text(args.result_dir / "class_names.txt", "".join(f"{name}\n" for name in train.spec.class_names))
     if not args.extra_data_dir:
         return train
@@ -105,7 +119,20 @@ def _open_train(args: Args) -> SegmentationSet:
     return SegmentationSet(merge(train.images, extra), train.spec, train.mask_dir)
 
 
+def _missing(args: Args) -> Iterator[str]:
+    """What parts that a set of one's own lacks cost."""
+    if args.data_dir is None:
+        return
+    if not has_split(args.data_dir, "val"):
+        where = "the images that it learned from, and says little of new ones"
+        yield f"no val (a list val.txt, or a folder val): the final network segments {where}"
+    if not any(part.masks for part in open_eval(args).values()):
+        yield "no masks (masks/<name>.png): nothing is scored; doubtful.csv says which labels to look at first"
+
+
 def _train_split(args: Args) -> str:
+    if args.train_split:
+        return args.train_split
     root = _source(args)[0]
     root = find_root(root) or root
     lists = root / "ImageSets/Segmentation/train_aug.txt"
@@ -117,6 +144,20 @@ def open_eval(args: Args) -> dict[str, SegmentationSet]:
     splits = [s for s in args.eval_splits if args.data_dir is None or s == "train" or has_split(args.data_dir, s)]
     parts = {split: open_split(args, split) for split in splits}
     return {split: part for split, part in parts.items() if part.mask_dir}
+
+
+def open_segmented(args: Args) -> dict[str, SegmentationSet]:
+    """--seg_splits; by default val, and what is trained on where a set of one's own has none that can be scored."""
+    if args.seg_splits is not None or args.data_dir is None:
+        return {split: open_split(args, split) for split in args.seg_splits or ("val",)}
+    val = {"val": open_split(args, "val")} if has_split(args.data_dir, "val") else {}
+    return val if val and val["val"].masks else {"train": open_train(args), **val}
+
+
+def open_shown(args: Args) -> dict[str, SegmentationSet]:
+    """The parts of the report: those that are scored; where none is, what is trained on and what is segmented."""
+    scored = {split: part for split, part in open_eval(args).items() if part.masks}
+    return scored or {"train": open_train(args), **open_segmented(args)}
 
 
 def open_all(args: Args) -> LabelledImages:

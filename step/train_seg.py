@@ -10,6 +10,7 @@ Paper   Chen et al., DeepLab, ICLR 2015 (LargeFOV); the recipe is that of SEAM (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,9 @@ SEVERAL_PROCESSES = True
 
 
 def run(args: Args, failures: Failures) -> None:
-    recipe = args.seg
     name, weights = start_of(args, "seg", require_network)
     images, spec = (part := open_train(args)).images, part.spec
+    recipe = at_most_epoches(args.seg, len(images), args.seg_most_epoches)
     folder = args.seg_labels or args.result_dir / ("sem_seg_sure" if args.sem_seg.confidence else "sem_seg")
     labels = [folder / f"{image}.png" for image in images.names]
     require_files(labels, "pseudo labels", "make_sem_seg")
@@ -58,6 +59,12 @@ def run(args: Args, failures: Failures) -> None:
         lambda: build(facts, weights, recipe, not args.quiet),
         lambda network: SegTask(network, images, labels, spec, recipe),
     )
+
+
+def at_most_epoches(recipe: Seg, num_images: int, epoches: float) -> Seg:
+    """The recipe with no more steps than these passes over the images; 0: as it is."""
+    most = max(1, round(epoches * num_images / recipe.batch_size)) if epoches else recipe.num_steps
+    return replace(recipe, num_steps=min(recipe.num_steps, most))
 
 
 def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) -> Network:

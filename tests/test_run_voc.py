@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -273,6 +274,7 @@ def test_more_images_of_another_set(shared, tmp_path, capsys):
         (["--data_dir", "nowhere"], "--data_dir nowhere: no such folder"),
         (["--data_dir", "DATA", "--seam_network", "resnet38"], "--seam_network resnet38 starts from --seam_weights"),
         (["--data_dir", "DATA", "--seam_network", "vgg"], "--seam_network vgg: unknown"),
+        (["--data_dir", "DATA", "--seam_network", "resnet38"], "Model A1 of https://github.com/itijyou/ademxapp"),
         (["--data_dir", "DATA", "--seam_weights", "no.pth"], "no.pth"),
         (["--data_dir", "DATA", "--extra_data_dir", "nowhere"], "--extra_data_dir nowhere"),
         (["--data_dir", "DATA", "--train_split", "odd"], "odd"),
@@ -284,6 +286,8 @@ def test_bad_input_is_one_clear_line(argv, text, data, tmp_path, capsys):
     assert run(*argv, "--result_dir", tmp_path / "r") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and text in error
+    named = set(re.findall(r"--(\w+)", error.partition("python -m")[0]))
+    assert named <= run_voc.parse([]).places.keys()  # flags that there are
 
 
 def test_a_checkpoint_of_other_classes_is_refused(data, tmp_path, capsys):

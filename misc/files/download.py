@@ -17,7 +17,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from filelock import FileLock
-from tqdm import tqdm
+
+from misc.run.progress import Progress, Talk
 
 TRIES = 5
 PAUSE = 1.0  # seconds before the second try, doubled before each further one
@@ -114,11 +115,10 @@ def _transfer(url: str, part: Path, has_sum: bool, progress: bool, limit: int | 
         total = None if response.length is None else start + response.length
         if not has_sum and response.headers.get_content_type() == "text/html":
             raise DownloadError(f"{url} gives a web page (text/html): download the file by hand, or give its address")
-        # disable None: silent where stderr is no terminal
-        bar = {"total": total, "initial": start, "desc": part.stem, "disable": None if progress else True}
-        with ExitStack() as at_end, part.open("ab" if start else "wb") as f, tqdm.wrapattr(f, "write", **bar) as file:
+        told = Progress(total, part.stem, Talk("auto" if progress else "off"), "B", start, scaled=True)
+        with ExitStack() as at_end, part.open("ab" if start else "wb") as f, told:
             while chunk := response.read(CHUNK):
-                file.write(chunk)
+                told.update(f.write(chunk))
                 if most and max(f.tell(), total or 0) > most:
                     at_end.callback(part.unlink, missing_ok=True)
                     raise DownloadError(f"{url} has more than {most} bytes: give its #sha256 to get it all the same")

@@ -31,6 +31,7 @@ KEY = "Fingerprint"
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # others are of the disk
 _HOST = hashlib.blake2b(platform.node().encode(), digest_size=3).hexdigest()
 _PARTS = itertools.count()
+_UNDER_WAY: set[Path] = set()  # what `replacing` has not moved yet
 _DAY = 86400  # seconds
 
 
@@ -43,6 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     not take.
     """
     part = _part_in(path.parent)
+    _UNDER_WAY.add(part)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -57,6 +59,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: {e.strerror}; free space there, or choose another folder") from e
     finally:
         part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        _UNDER_WAY.discard(part)
+
+
+def drop_parts() -> None:
+    """Removes what this process has under way: it is about to end."""
+    for part in [*_UNDER_WAY]:
+        with suppress(OSError):
+            part.unlink()
 
 
 def _part_in(folder: Path) -> Path:

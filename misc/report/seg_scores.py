@@ -15,7 +15,7 @@ from misc.files.predictions import Cams, read_label, read_prediction
 from misc.files.store import read_json, write_json
 from misc.report.kinds import Kind
 from misc.report.score_files import Read, digest_of, rounded, write_scores
-from misc.run.evaluation import Files, compare, to_json
+from misc.run.evaluation import Files, compare, nothing_to_compare, to_json
 from misc.run.failures import Told
 from misc.run.flags import Args
 from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
@@ -65,7 +65,7 @@ class Scores:
 def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Told, **how: Any) -> Scores:
     """All masks against their predictions in folder; what cannot be used is added to failures.
 
-    args: num_workers, quiet; how: see score_image. Raises InputError where nothing can be scored, or CAMs and label
+    args: as compare takes them; how: see score_image. Raises InputError where nothing can be scored, or CAMs and label
     maps lie side by side, and where no mask holds a class.
     """
     total, work = Scores(spec), partial(score_image, spec=spec, **how)
@@ -143,7 +143,9 @@ def score_splits(
             images += [(split, *image) for image in scores.rows]
             print(f"{kind.key} {split}: {_in_percent(row)}", flush=True)
     if not results:
-        raise InputError(f"{folder}: nothing to score in it, or no masks; run what makes it")
+        missing = f"nothing to score in {folder}" if any(part.masks for part in parts.values()) else "no masks"
+        nothing_to_compare(f"eval_{kind.key}", missing, args)
+        return
     write_scores(args.result_dir, kind.key, ("split", "image", "digest", *IMAGE_COLUMNS), images)
     path = args.result_dir / "metrics.json"
     write_json(path, {**read_json(path), kind.key: results})

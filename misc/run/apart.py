@@ -25,7 +25,7 @@ def require_apart(args: Args, passes: Mapping[str, Pass] | None = None) -> None:
     for flag, source in read:
         if result and (source == result or (source in result.parents and not _is_ours(result))):
             raise InputError(f"--result_dir {result}: lies in {flag} {source}, among other files; give a new folder")
-    written = dict(_written(args, passes or {}, result))
+    written = dict(folders_to_write(args, passes or {}))
     for name, folder in written.items():
         for flag, source in read:
             if _overlap(folder, source) and not (result and result in folder.parents and source in result.parents):
@@ -55,13 +55,13 @@ def paths_of(args: Args, what: str) -> Iterator[tuple[str, Path]]:
                 yield f"--{name}", path.resolve()
 
 
-def _written(args: Args, passes: Mapping[str, Pass], result: Path | None) -> Iterator[tuple[str, Path]]:
-    """Folders that are written into, but for RESULT_DIR itself."""
+def folders_to_write(args: Args, passes: Mapping[str, Pass]) -> Iterator[tuple[str, Path]]:
+    """Folders that passes that are on write into, with words for each, but for RESULT_DIR itself."""
     for name, one in passes.items():
         if one.makes and not one.makes.startswith("train") and getattr(args, name):
             own = getattr(args, f"{one.makes}_out_dir", None)
             for folder in _FOLDERS.get(one.makes, (one.makes,)):
-                yield f"the folder of {folder},", own.resolve() if own else result / folder
+                yield f"the folder of {folder},", (own or args.result_dir / folder).resolve()
     if "out_dir" in args.places:
         yield "--out_dir", args.out_dir.resolve()
 

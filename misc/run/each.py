@@ -18,7 +18,8 @@ from misc.files.held import Held
 from misc.files.store import fingerprint, is_current, require_writable
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.run.parallel import num_workers_for, parallel_map
+from misc.run.progress import progress, talk_of
 from misc.run.records import write_record
 
 Write = Callable[..., None]  # write(path, made_from=fingerprint)
@@ -104,7 +105,7 @@ def each(
 
     ahead = 2 * batches.size if batches else None
     workers = num_workers_for(args.num_workers, min(ahead or len(todo), len(todo)))
-    done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, args.quiet)
+    done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, talk_of(args))
     waiting = _that_wait(done, step, failures)  # nothing waits without batches
     if batches:
         written = parallel_map(lambda pair: write(*pair), _computed(waiting, batches), _WRITERS, ahead)

@@ -11,10 +11,13 @@ from misc.errors import InputError
 from misc.files.predictions import find_predictions
 from misc.files.store import remove_parts, write_csv, write_json
 from misc.run.apart import paths_of, require_apart
+from misc.run.ending import answered
 from misc.run.failures import Told, tell_any_name
-from misc.run.flags import Args, Table, flag, stage
-from misc.run.parallel import num_workers_for, parallel_map, progress
+from misc.run.flags import Args, Table, Talks, flag, stage
+from misc.run.parallel import num_workers_for, parallel_map
+from misc.run.progress import progress, talk_of
 
+_WIDTH = 80  # of a table, in letters
 Files = Mapping[str, Path]  # by the names of images
 Truth, Result = TypeVar("Truth"), TypeVar("Result")
 
@@ -50,7 +53,7 @@ def compare(
     """work(name, prediction, truth) of all truths (by name), in their order, by several workers.
 
     preds: name -> prediction, where find_predictions is not to look for it in folder. Names that have none, and those
-    of which work raises anything, are added to failures. args: num_workers, quiet.
+    of which work raises anything, are added to failures. args: num_workers, and those of talk_of.
     """
     preds = find_predictions(folder, truths) if preds is None else preds
     found = {name: preds.get(name) for name in truths}
@@ -59,11 +62,18 @@ def compare(
         failures.add(step, folder / name, f"prediction is missing ({len(missing)} of {len(found)} are)")
     pairs = [(name, path) for name, path in found.items() if path is not None]
     done = parallel_map(lambda pair: work(*pair, truths[pair[0]]), pairs, num_workers_for(args.num_workers, len(pairs)))
-    for (_, path), result in progress(done, len(pairs), f"{step} {folder.name}", args.quiet):
+    for (_, path), result in progress(done, len(pairs), f"{step} {folder.name}", talk_of(args)):
         if isinstance(result, OSError):
             failures.add(step, path, result)
         else:
             yield result
+
+
+def nothing_to_compare(step: str, missing: str, args: Args) -> None:
+    """Says so in a line. Raises InputError where evaluations are all that was asked for."""
+    if args.evaluates_alone:
+        raise InputError(f"{step}: {missing}, so there is nothing to compare with")
+    print(f"{step}: {missing}, so there is nothing to compare with", flush=True)
 
 
 def only(known: Mapping[str, Truth], names: Iterable[str], source: object, what: str) -> dict[str, Truth]:
@@ -75,10 +85,9 @@ def only(known: Mapping[str, Truth], names: Iterable[str], source: object, what:
 
 
 @stage("every stand-alone command")
-class Command:
+class Command(Talks):
     allow_missing: bool = flag(False, "leave out what is missing or of another size", often=True)
     num_workers: int = flag(0, "threads; 0: one per core", at_least=0)
-    quiet: bool = flag(False, "no progress bars")
 
 
 @stage("what is scored")
@@ -110,14 +119,16 @@ def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[...,
 def exit_status(work: Callable[[], None]) -> int:
     """0; 2 where the input is not usable, told in one line."""
     tell_any_name()
-    try:
-        work()
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    def status() -> int:
+        try:
+            work()
+        except InputError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return 2
+        return 0
+
+    return answered(status)
 
 
 def each_folder(
@@ -147,14 +158,21 @@ def short_names(folders: Sequence[str]) -> dict[str, str]:
 
 
 def table(results: Mapping[str, Mapping[str, object]], columns: Sequence[str]) -> str:
-    """A row per result; columns that no row has are left out, cells that a row lacks are empty."""
+    """A row per result; columns that no row has are left out, cells that a row lacks are empty. What is wider than
+    _WIDTH comes in several parts, one below the other."""
     columns = [name for name in columns if any(name in row for row in results.values())]
-    rows = [("", columns), *((name, [_cell(row.get(key)) for key in columns]) for name, row in results.items())]
-    first = max([10, *(len(name) + 2 for name in results)])
-    widths = [max(12, len(name) + 2) for name in columns]
+    first = max(9, *(len(name) for name in results), 0)
+    widths = {name: max(len(name), *(len(_cell(row.get(name))) for row in results.values())) + 2 for name in columns}
+    parts: list[list[str]] = [[]]
+    for name in columns:
+        if parts[-1] and first + sum(widths[other] for other in (*parts[-1], name)) > _WIDTH:
+            parts.append([])
+        parts[-1].append(name)
+    head = {name: name for name in columns}
     lines = (
-        f"{name:{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        for name, cells in rows
+        f"{name:{first}}" + "".join(f"{_cell(row.get(key)):>{widths[key]}}" for key in part)
+        for part in parts
+        for name, row in (("", head), *results.items())
     )
     return "\n".join(lines)
 

@@ -129,10 +129,12 @@ def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
 class Args:
     """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
     a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any;
-    maps_of_others: whether the maps of the run were made elsewhere; images_flag: the one that names its images.
+    maps_of_others: whether the maps of the run were made elsewhere; images_flag: the one that names its images;
+    evaluates_alone: whether evaluations are all that was asked for.
     """
 
     maps_of_others = False
+    evaluates_alone = False
     images_flag = "--sal_dataset_dir"
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
@@ -178,7 +180,7 @@ class Table:
         words = list(sys.argv[1:] if argv is None else argv)
         given = self.given([word for word in words if word not in ("-h", "--help", "--help_all")])
         if {"-h", "--help", "--help_all"}.intersection(words):
-            print(self.help(given, "--help_all" in words))
+            print(self.help(given, "--help_all" in words), flush=True)
             raise SystemExit(0)
         args = self.resolve(given)
         for name, f in args.places.items():
@@ -325,12 +327,20 @@ def _filled(stage: typing.Any, values: Mapping[str, object]) -> typing.Any:
     return dataclasses.replace(stage, **made)
 
 
+@dataclass(frozen=True)
+class Talks:
+    """What every command says while it works."""
+
+    progress: str = flag("auto", "auto: a bar on a terminal, else lines", choices=("auto", "bar", "lines", "off"))
+    progress_seconds: float = flag(30.0, "between two such lines", above=0)
+    quiet: bool = flag(False, "no progress")
+
+
 @stage("run")
-class Run:
+class Run(Talks):
     result_dir: Path | None = flag(None, "everything is written below this folder", often=True, writes=True)
     num_workers: int = flag(0, "threads that refine and score; 0: one per core", at_least=0)
     overwrite: bool = flag(False, "make every file anew, also those that are up to date", often=True)
-    quiet: bool = flag(False, "no progress bars")
 
 
 @stage("device")

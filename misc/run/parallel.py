@@ -1,11 +1,10 @@
-"""One function over many files, in threads, in order, with a progress bar; a failure stays with its file.
+"""One function over many files, in threads, in order; a failure stays with its file.
 
 Threads, not processes: the kernels of pgt/ and the libraries that read and write pictures let go of Python's lock, so
 two threads take half the time of one, and nothing has to be started, pickled or ended (benchmarks/run_slic.py).
 """
 
 import os
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,20 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from misc.errors import InputError, one_line
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-def progress(iterable: Iterable, total: int, text: str, quiet: bool) -> tqdm:
-    """A bar with images/s and time left; silent where quiet, or where nobody watches a terminal."""
-    return tqdm(iterable, total=total, desc=text, unit="img", disable=not shows_progress(quiet))
-
-
-def shows_progress(quiet: bool) -> bool:
-    return not quiet and sys.stderr.isatty()
 
 
 def num_workers_for(wanted: int, num_items: int) -> int:

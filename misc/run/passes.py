@@ -4,15 +4,19 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from misc.errors import InputError
 from misc.files.store import remove_parts, require_writable, write_json
-from misc.run.apart import paths_of, require_apart
+from misc.run.apart import folders_to_write, paths_of, require_apart
 from misc.run.distributed import is_main, launched, together, wait_for_all
+from misc.run.ending import answered
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
+
+_FILES = {"eval": "metrics.json", "doubtful": "doubtful.csv", "overview": "overview.png"}  # by how passes begin
 
 
 def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str = "args.json") -> int:
@@ -23,6 +27,10 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file:
     """
     settle_memory()
     tell_any_name()
+    return answered(lambda: _run(passes, parse, args_file))
+
+
+def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str) -> int:
     try:
         args = parse()
         require_apart(args, passes)
@@ -34,18 +42,34 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file:
                 args.result_dir / args_file,
                 {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()},
             )
+        asked = [name for name in passes if getattr(args, name)]
+        args.evaluates_alone = all(name.startswith("eval") for name in asked)
         failures = Failures(args.result_dir / "failed.csv")
-        for name, one in passes.items():
-            if getattr(args, name):
-                _run_pass(name.removesuffix("_pass"), one.step, args, failures)
+        for name in asked:
+            _run_pass(name.removesuffix("_pass"), passes[name].step, args, failures)
+        if is_main():
+            _tell_made(args, {name: passes[name] for name in asked})
         return failures.close()
     except InputError as e:
         if is_main():
             print(f"error: {e}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues where it was", file=sys.stderr)
-        return 130
+
+
+def _tell_made(args: Args, passes: Mapping[str, Pass]) -> None:
+    """What there is now, where, and what to open."""
+    trained = (one.makes.removeprefix("train_") for one in passes.values() if one.makes.startswith("train"))
+    paths = [args.result_dir / "ckpt" / f"{name}.pth" for name in trained]
+    paths += [folder for _, folder in folders_to_write(args, passes)]
+    paths += [
+        args.result_dir / file for first, file in _FILES.items() if any(name.startswith(first) for name in passes)
+    ]
+    there = [Path(plain(path, args.result_dir)).as_posix() + "/" * path.is_dir() for path in paths if path.exists()]
+    page = args.result_dir / "report.html"
+    if there:
+        print(f"now in {args.result_dir}: {', '.join(there)}", flush=True)
+    if "report_pass" in passes and page.is_file():
+        print(f"open {page}", flush=True)
 
 
 def _run_pass(name: str, target: str, args: Args, failures: Failures) -> None:

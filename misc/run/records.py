@@ -8,7 +8,7 @@ otherwise stops the run.
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,17 @@ def lent(passes: Mapping[str, Pass], args: Args, given: Mapping[str, object]) ->
     if news and is_main():
         print("as it was made: " + ", ".join(f"--{n} {plain(taken[n])}" for n in news), flush=True)
     return taken
+
+
+def settings_beside(args: Args, checkpoint: Path, what: str, flags: Sequence[str]) -> dict[str, object]:
+    """Flag -> value, of those flags that the run of which RESULT_DIR/ckpt/<name>.pth is recorded when it used it; empty
+    where there is no such record, or it is of another checkpoint."""
+    folder = checkpoint.absolute().parent.parent
+    held = read_record(path := folder / "settings" / f"{what}.json")
+    if not held or (folder / str(held.get("weights"))).resolve() != checkpoint.resolve():
+        return {}
+    places = {name: args.places[name] for name in flags if held["settings"].get(name) is not None}
+    return _settings_of(held, args, {n: f for n, f in places.items() if f.kind is not Path}, path)
 
 
 def _that_are_read(passes: Mapping[str, Pass], args: Args) -> dict[str, str]:

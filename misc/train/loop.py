@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from misc.errors import InputError
 from misc.files.store import write_csv
 from misc.run.device import autocast, facts_of
 from misc.run.distributed import Processes, wait_for_all
-from misc.run.parallel import parallel_map, shows_progress
+from misc.run.parallel import parallel_map
+from misc.run.progress import SILENT, Progress, Talk
 from misc.train.checkpoint import forget_states, last_state, save_state
 from misc.train.schedule import cosine, poly, warm_up
 
@@ -107,7 +107,7 @@ class Run:
     device: torch.device
     processes: Processes
     num_workers: int = 0
-    quiet: bool = False
+    talk: Talk = SILENT
     mixed: torch.dtype | None = None
     on_epoch: Callable[[int, Task, dict[str, float]], dict[str, float]] | None = None
 
@@ -248,22 +248,22 @@ class _Loop:
             several = facts_of(self.run.device).several
             model = DistributedDataParallel(model, [self.run.device.index] if several else None)
         waiting: list[dict[str, Tensor]] = []
-        hidden = not shows_progress(self.run.quiet) or self.run.processes.rank > 0
-        bar = tqdm(total=length.num_steps, initial=first, desc="train", unit="step", disable=hidden)
-        with bar, contextlib.closing(self.batches()) as batches:
+        course = f", in {self.where.csv}"
+        told = Progress(length.num_steps, self.where.states.name, self.run.talk, "steps", first, course)
+        with told, contextlib.closing(self.batches()) as batches:
             while self.step < length.num_steps:
                 self.task.net.train()
                 rate = set_learning_rate(self.optimizer, self.how, self.step, length.num_steps)
                 waiting.append(self.one_step(model, batches))
                 self.step += 1
-                bar.update()
+                told.update()
                 last = self.step == length.num_steps
                 epoch_ends = self.step % length.epoch_steps == 0 or last
                 saves = self.step % state_steps == 0 or last
                 if self.step % log_steps == 0 or epoch_ends or saves:
                     seconds = time.perf_counter() - started - validating
                     speed = (self.step - first) * length.batch_size / seconds
-                    self.log(waiting, rate, speed, bar)
+                    told.note(self.log(waiting, rate, speed))
                     waiting = []
                 if epoch_ends and self.run.processes.rank == 0:
                     before = time.perf_counter()
@@ -329,7 +329,8 @@ class _Loop:
 
     # what is to be seen
 
-    def log(self, waiting: Sequence[dict[str, Tensor]], rate: float, speed: float, bar: tqdm) -> None:
+    def log(self, waiting: Sequence[dict[str, Tensor]], rate: float, speed: float) -> str:
+        """-> the words of the row that it adds."""
         values = {name: float(torch.stack([parts[name] for parts in waiting]).mean()) for name in waiting[0]}
         if not math.isfinite(values["loss"]):
             raise InputError(
@@ -339,7 +340,7 @@ class _Loop:
         epoch = self.step / self.length.epoch_steps
         shown = {k: f"{v:.6g}" for k, v in {**values, "lr": rate}.items()}
         self.rows.append({"step": self.step, "epoch": f"{epoch:.3f}", **shown, "images_per_s": f"{speed:.1f}"})
-        bar.set_postfix_str(f"loss {values['loss']:.4f}, lr {rate:.2g}, {speed:.1f} img/s")
+        return f"loss {values['loss']:.4f}, lr {rate:.2g}, {speed:.1f} img/s"
 
     def validate(self, speed: float) -> None:
         net, kept = self.task.net, None

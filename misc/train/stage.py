@@ -15,6 +15,7 @@ from misc.files.store import read_json
 from misc.run.device import fixed_shapes, memory_format, out_of_memory, pick_device, training_type
 from misc.run.distributed import is_main, together
 from misc.run.flags import Args
+from misc.run.progress import talk_of
 from misc.run.records import plain, record_path, write_record
 from misc.train.loop import Length, Optimization, Run, Task, Where, fit
 
@@ -56,7 +57,7 @@ def train(
         network = build()
         trained = task(network.to(device, memory_format=memory_format(network, device)))
         mixed = training_type(device, getattr(network, "wide", False))
-        run = Run(device, processes, args.num_workers, args.quiet, mixed, stage.on_epoch)
+        run = Run(device, processes, args.num_workers, talk_of(args), mixed, stage.on_epoch)
         with fixed_shapes(device, args.deterministic):
             scores = fit(trained, how, length, where, run)
     if is_main():
@@ -87,7 +88,7 @@ def trained_file(args: Args, name: str, flag: str) -> Path:
     """The checkpoint that train_<name> leaves. Raises InputError where it did not."""
     path = args.result_dir / "ckpt" / f"{name}.pth"
     if not path.is_file():
-        raise InputError(f"{path} is missing: run train_{name} (--train_{name}_pass), or give --{flag} FILE")
+        raise InputError(f"{path} is missing: run train_{name}, or give --{flag} FILE")
     return path
 
 

@@ -311,7 +311,9 @@ def test_csv_files(tmp_path, picture):
     fails_with("file,label\n", "no picture in it, read as csv")
     fails_with(b"file,label\n\xff\xfe,cat\n", "cannot be read as a CSV file in UTF-8")
     (tmp_path / "list.txt").write_text("a\nb\nc\n")
-    fails_with("a.jpg,cat\n", "--list .*list.txt: 2 of its images have no label, b", list_file=tmp_path / "list.txt")
+    fails_with(
+        "a.jpg,cat\n", "--cls_dataset_dir .*list.txt: 2 of its images have no label, b", list_file=tmp_path / "list.txt"
+    )
 
 
 def test_det_lists(det):

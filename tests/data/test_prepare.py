@@ -28,6 +28,7 @@ from data.segmentation import open_segmentation
 from misc.errors import InputError
 from misc.files import download
 from misc.run.passes import run_passes
+from misc.run.progress import SILENT
 
 
 @pytest.fixture
@@ -64,6 +65,8 @@ def test_coco(coco, capsys):
     assert run("coco14", coco) == 0
     spec = DATASETS["coco14"]
     told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"coco14 in {coco}; writes there: class_names.txt, labels_<split>.csv, ")
+    assert told[1].startswith("masks of instances_train2014: 128 masks made")
     assert told[3].split() == ["train", "128", "82783", "362", "128"] and "classes         80" in told
     names = read_names(coco / spec.lists["train"])
     assert names == sorted(path.stem for path in (coco / "train2014").iterdir())
@@ -281,10 +284,10 @@ def test_killed_while_unpacking(served, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(archives, "shutil", SimpleNamespace(copyfileobj=killed, disk_usage=shutil.disk_usage))
         with pytest.raises(KeyboardInterrupt):
-            archives.fetch((one, two), root, quiet=True)
+            archives.fetch((one, two), root, talk=SILENT)
     assert archives.is_under_way(root) and len(list((root / "train2014").iterdir())) == 4
     kept = (root / "train2014" / "3.jpg").stat().st_mtime_ns
-    archives.fetch((one, two), root, quiet=True)
+    archives.fetch((one, two), root, talk=SILENT)
     assert {p.relative_to(root).as_posix(): p.read_bytes() for p in (root / "train2014").iterdir()} == files
     assert (root / "val2014" / "a.jpg").read_bytes() == b"a" and not archives.is_under_way(root)
     assert served.seen == ["/one.zip", "/two.zip"] and (root / "train2014" / "3.jpg").stat().st_mtime_ns == kept
@@ -294,14 +297,14 @@ def test_members_that_lead_elsewhere_are_left_out(served, tmp_path):
     files = {"../out.txt": b"x", "a/../../out.txt": b"x", "/abs.txt": b"x", "C:/x.txt": b"x", "a\\..\\..\\o.txt": b"x"}
     archive = served("bad.zip", {**files, "a/good.txt": b"good", "b/unwanted.txt": b"x"}, makes="a")
     root = tmp_path / "deep" / "root"
-    archives.fetch((replace(archive, only="a/"),), root, quiet=True)
+    archives.fetch((replace(archive, only="a/"),), root, talk=SILENT)
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.txt")] == ["deep/root/a/good.txt"]
     link = tarfile.TarInfo("a/link")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     with tarfile.open(tmp_path / "www" / "link.tar", "w") as file:
         file.addfile(link)
     url = archive.url.replace("bad.zip", "link.tar")
-    archives.fetch((Archive(url, 1, makes="c"),), root, quiet=True)
+    archives.fetch((Archive(url, 1, makes="c"),), root, talk=SILENT)
     assert not (root / "a" / "link").exists()
 
 
@@ -317,14 +320,14 @@ def test_no_network_no_space_no_archive(served, tmp_path, monkeypatch, capsys):
     assert run("coco14", root) == 2 and "no annotations" in capsys.readouterr().err  # and no further try
     huge = served("two.zip", {"b.txt": b"b"}, makes="b.txt")
     with pytest.raises(InputError, match="needs .* GB more there; choose another disk"):
-        archives.fetch((replace(huge, size=10**17),), tmp_path / "x", quiet=True)
+        archives.fetch((replace(huge, size=10**17),), tmp_path / "x", talk=SILENT)
     other = replace(huge, sha256="0" * 64)
     with pytest.raises(InputError, match="SHA-256"):
-        archives.fetch((other,), tmp_path / "y", quiet=True)
+        archives.fetch((other,), tmp_path / "y", talk=SILENT)
     broken = tmp_path / "www" / "two.zip"
     broken.write_bytes(broken.read_bytes()[:20])
     with pytest.raises(InputError, match="no whole archive .* run again"):
-        archives.fetch((replace(huge, sha256=None),), tmp_path / "z", quiet=True)
+        archives.fetch((replace(huge, sha256=None),), tmp_path / "z", talk=SILENT)
     assert not list((tmp_path / "z").rglob("*.zip"))
 
 

@@ -411,6 +411,9 @@ def test_a_folder_called_images_hides_no_others(tmp_path, capsys):
     assert sample(tmp_path / "set", "--result_dir", tmp_path / "s", *MAPS_ALONE) == 0
     assert names(tmp_path / "s" / "cam") == ["a", "sub/b"]
     assert "layout images/, masks/, masks of 1; passed over: 1 outside images/" in capsys.readouterr().out
+    photos(tmp_path / "bare", "images/a.png")
+    assert sample(tmp_path / "bare", "--result_dir", tmp_path / "t", *MAPS_ALONE) == 0
+    assert "layout images/, no masks/\n" in capsys.readouterr().out
 
 
 def test_masks_are_found_by_other_names(classes, tmp_path, capsys):

@@ -389,3 +389,11 @@ def test_crf_maps_of_an_image_without_a_class(tmp_path):
     write_cams(path, np.array([3]), np.ones((1, 4, 6)))
     with pytest.raises(OSError, match="no CRF map"):
         train_aff.read_maps(path, (4, 6))
+
+
+def test_few_images_get_fewer_steps():
+    recipe = run_voc.parse(["--preset", "small"]).seg
+    assert train_seg.at_most_epoches(recipe, 30, 30.0).num_steps == round(30 * 30 / 8)
+    assert train_seg.at_most_epoches(recipe, 140, 30.0) == recipe == train_seg.at_most_epoches(recipe, 1, 0.0)
+    assert train_seg.at_most_epoches(recipe, 1, 0.01).num_steps == 1
+    assert run_voc.parse([]).seg_most_epoches == 0  # as published
