@@ -35,20 +35,22 @@ from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from pgt.sizes import network_size
-from step.sets import list_images, open_split
+from step.sets import list_images, open_split, shard_of
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
 def run(args: Args, failures: Failures) -> None:
     parts = [open_split(args, split).images for split in dict.fromkeys(args.seg_splits)]
-    segment({name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}, args, failures)
+    files = {name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}
+    places = shard_of(args, len(files))
+    segment(dict(islice(files.items(), places.start, places.stop)), args, failures)
 
 
 def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     """Writes RESULT_DIR/seg/<name>.png of every file."""
     weights = args.make_seg_weights or trained_file(args, "seg", "make_seg_weights")
-    net, sha256 = read_network(weights, SegNet), sha256_of(weights)
+    net, sha256 = args.kept("segmenter", lambda: (read_network(weights, SegNet), sha256_of(weights)))
     device = pick_device(args.device, args.deterministic)
     step = side_step_for(device, args.side_step)
     probabilities = segmenter(net.to(device), args.seg_scales, step)

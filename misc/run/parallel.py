@@ -20,7 +20,7 @@ from misc.errors import InputError, one_line
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
-def progress(iterable: Iterable, total: int, text: str, quiet: bool) -> tqdm:
+def progress(iterable: Iterable | None, total: int, text: str, quiet: bool) -> tqdm:
     """A bar with images/s and time left; silent where quiet, or where nobody watches a terminal."""
     return tqdm(iterable, total=total, desc=text, unit="img", disable=not shows_progress(quiet))
 
