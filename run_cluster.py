@@ -103,10 +103,6 @@ class Crew:
             del self.under_way[ref]
         return [number for number in own.values() if number is not None]
 
-    @property
-    def busy(self) -> bool:
-        return any(number is not None for _, number in self.under_way.values())
-
 
 def hand_out(
     ray: Any, wanted: int, script: str, names: Sequence[str], _: Sequence[Step], numbers: Sequence[int], args: Args,
@@ -119,7 +115,7 @@ def hand_out(
     for _ in range(min(count, len(numbers))):
         crew.add()
     bar = progress(None, len(numbers), "shards", args.quiet)
-    while left or crew.busy:
+    while left or any(number is not None for _, number in crew.under_way.values()):
         (ref, *_), _ = ray.wait(list(crew.under_way))
         actor, number = crew.under_way[ref]
         error = _error(ray, ref)
