@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from misc.errors import InputError, one_line
-from misc.files.store import remove_parts
+from misc.run.apart import remove_all_parts
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import progress
@@ -136,7 +136,7 @@ def hand_out(
                 failures.add("shards", Path(f"shard {one}"), f"failed {_TRIES} times ({one_line(error)})")
     bar.close()
     if lost:
-        remove_parts(args.result_dir)
+        remove_all_parts(args)
 
 
 def crew_of(ray: Any, wanted: int, script: str, names: Sequence[str], args: Args) -> tuple[Crew, int]:

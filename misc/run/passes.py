@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 
 from misc.errors import InputError
-from misc.files.store import remove_parts, require_writable, write_json
-from misc.run.apart import paths_of, require_apart
+from misc.files.store import require_writable, write_json
+from misc.run.apart import remove_all_parts, require_apart
 from misc.run.distributed import is_main, launched, together, wait_for_all
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args, Pass
@@ -74,9 +74,8 @@ def _hand_out_of(args: Args, script: str) -> HandOut | None:
 
 
 def _begin(args: Args, args_file: str, parts: int) -> None:
-    for _, path in paths_of(args, "writes"):
-        if parts == 1:  # one of many does not look through folders, in which others write
-            remove_parts(path)
+    if parts == 1:  # one of many does not look through folders in which others write
+        remove_all_parts(args)
     require_writable(args.result_dir)
     held = {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()}
     write_json(args.result_dir / args_file, held)

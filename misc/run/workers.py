@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from misc.errors import InputError
-from misc.files.store import remove_parts
+from misc.run.apart import remove_all_parts
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args
 from misc.run.parallel import progress
@@ -74,7 +74,7 @@ def hand_out(
                 crew.process.terminate()
                 crew.process.join()
     if deaths:
-        remove_parts(args.result_dir)
+        remove_all_parts(args)
 
 
 def _flags(args: Args) -> list[dict[str, object]]:
@@ -100,7 +100,7 @@ def _after(crew: Crew, script: str, names: Sequence[str], deaths: Counter, failu
     crew.process = None
     if code == 2:
         raise InputError("a process stopped, as told above; the same command goes on")
-    if code == 0:
+    if code == 0 or place == len(crew.numbers):
         return
     number = crew.numbers[place]
     deaths[number] += 1
