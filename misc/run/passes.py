@@ -38,7 +38,7 @@ def run_passes(
     try:
         args = parse()
         require_apart(args, passes)
-        hand_out = hand_out or _hand_out_of(args, Path(sys.modules[parse.__module__].__file__ or "").stem)
+        hand_out = hand_out or _hand_out_of(args, parse)
         part, parts = part_of(args.shard) if hand_out else (0, 1)
         if is_main():
             _begin(args, args_file, parts)
@@ -62,15 +62,16 @@ def run_passes(
         return 130
 
 
-def _hand_out_of(args: Args, script: str) -> HandOut | None:
-    """Who hands out shards, as flags say; None for a run without shards. script: the module of the flags."""
+def _hand_out_of(args: Args, parse: Callable) -> HandOut | None:
+    """Who hands out shards, as flags say; None for a run without shards. parse: of the script, which other processes
+    load by its file's name."""
     if not is_sharded(args):
         return None
     if args.num_devices is None:
         return here
     from misc.run.workers import hand_out
 
-    return partial(hand_out, script)
+    return partial(hand_out, Path(sys.modules[parse.__module__].__file__ or "").stem)
 
 
 def _begin(args: Args, args_file: str, parts: int) -> None:
