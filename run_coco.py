@@ -7,10 +7,9 @@ The defaults are those of run_voc.py, but for these.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Table, flag, pass_flags, stage
+from misc.run.flags import Args, Table, Words, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from run_voc import PASSES, RECIPES, STAGES, parse_for
 
@@ -27,7 +26,7 @@ class Coco14:
 TABLE = Table(__doc__, (pass_flags(PASSES), Coco14(), *STAGES), RECIPES, DIFFERENT)
 
 
-def parse(argv: Sequence[str] | None = None) -> Args:
+def parse(argv: Words | None = None) -> Args:
     return parse_for("coco14", TABLE, argv)
 
 

@@ -10,7 +10,6 @@ Every line of the classes below is a flag and its default: edit it, or give the 
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from misc.run.flags import (
@@ -22,8 +21,10 @@ from misc.run.flags import (
     Results,
     Run,
     Shapes,
+    Shards,
     Table,
     Training,
+    Words,
     flag,
     pass_flags,
     stage,
@@ -58,6 +59,7 @@ class Images:
     sal_dataset_dir: Path = flag(
         ROOT / "data" / "sample", "a DUTS root, any folder of pictures, or one picture", often=True, reads=True
     )
+    manifest: Path | None = flag(None, "a text file or .csv of the images' paths, relative to itself, instead")
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; results come out at full size", at_least=1)
 
@@ -209,7 +211,7 @@ class Sal:
 STAGES = (
     pass_flags(PASSES), Images(), Cam(), MakeLabel(), Label(), MakeSlic(), Slic(), MakeSal(), Sal(),
     Learn(), TrainSal(), Cls(), TrainCam(), Training(), Course(), Results(), Run(result_dir=ROOT / "result"), Device(),
-    Shapes(), Forwards(),
+    Shapes(), Forwards(), Shards(),
 )  # fmt: skip
 
 RECIPES = SLIC_RECIPES | {
@@ -248,7 +250,7 @@ RECIPES = SLIC_RECIPES | {
 TABLE = Table(__doc__, STAGES, RECIPES, positional="sal_dataset_dir")
 
 
-def parse(argv: Sequence[str] | None = None) -> Args:
+def parse(argv: Words | None = None) -> Args:
     args, given = TABLE.parse(argv)
     args = TABLE.resolve({**given, **lent(PASSES, args, given)})
     args.cam_slic_out_dir = None

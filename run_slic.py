@@ -8,10 +8,9 @@ Every line of the classes below is a flag and its default: edit it, or give the 
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Device, Pass, Results, Run, Table, flag, pass_flags, stage
+from misc.run.flags import Args, Device, Pass, Results, Run, Shards, Table, Words, flag, pass_flags, stage
 from misc.run.passes import run_passes
 from misc.run.records import maps_of_run_sample
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -32,6 +31,7 @@ PASSES = {
 @stage("images", of=("make_slic",))
 class Images:
     img_root: Path | None = flag(None, "the images; none: those of the last run_sample.py", often=True, reads=True)
+    manifest: Path | None = flag(None, "a text file or .csv of the images' paths, relative to itself, instead")
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; labels come out at full size", at_least=1)
 
@@ -69,6 +69,7 @@ class Slic:
 
 STAGES = (
     pass_flags(PASSES), Images(), Folders(), MakeSlic(), Slic(), Results(), Run(result_dir=ROOT / "result"), Device(),
+    Shards(),
 )  # fmt: skip
 
 RECIPES = {
@@ -93,7 +94,7 @@ RECIPES = {
 TABLE = Table(__doc__, STAGES, RECIPES)
 
 
-def parse(argv: Sequence[str] | None = None) -> Args:
+def parse(argv: Words | None = None) -> Args:
     args, given = TABLE.parse(argv)
     others, (images, maps, limit) = args.prob_root is not None, maps_of_run_sample(args)
     args = TABLE.resolve({**given, "img_root": images, "prob_root": maps, "limit": limit})  # as the record has it

@@ -11,10 +11,24 @@ the flag.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from misc.run.flags import Args, Course, Device, Forwards, Pass, Run, Shapes, Table, Training, flag, pass_flags, stage
+from misc.run.flags import (
+    Args,
+    Course,
+    Device,
+    Forwards,
+    Pass,
+    Run,
+    Shapes,
+    Shards,
+    Table,
+    Training,
+    Words,
+    flag,
+    pass_flags,
+    stage,
+)
 from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
@@ -205,7 +219,7 @@ class Segmenter:
 
 STAGES = (
     Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Aff(), MakeSemSeg(), SemSeg(), Seg(),
-    Segmenter(), Parts(), Run(), Device(), Shapes(), Forwards(),
+    Segmenter(), Parts(), Run(), Device(), Shapes(), Forwards(), Shards(),
 )  # fmt: skip
 
 # as the authors ran it, where that is neither right nor best
@@ -277,11 +291,11 @@ RECIPES = {
 TABLE = Table(__doc__, (pass_flags(PASSES), Voc12(), *STAGES), RECIPES)
 
 
-def parse(argv: Sequence[str] | None = None) -> Args:
+def parse(argv: Words | None = None) -> Args:
     return parse_for("voc12", TABLE, argv)
 
 
-def parse_for(dataset: str, table: Table, argv: Sequence[str] | None = None) -> Args:
+def parse_for(dataset: str, table: Table, argv: Words | None = None) -> Args:
     """The flags of a run script. dataset: a name of data.datasets, whose root is a flag. -> args, with dataset and
     dataset_root."""
 

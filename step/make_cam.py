@@ -31,7 +31,7 @@ from misc.run.flags import Args
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
 from pgt.cam import class_power, fuse_cams, fuse_irn, pyramid, pyramid_cams, pyramid_saliency
-from step.sets import largest_first, open_all, open_images
+from step.sets import largest_first, open_all, open_images, shard_of
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class Work:
 def run(args: Args, failures: Failures) -> None:
     images = open_images(args).images
     out_dir = args.cam_out_dir or args.result_dir / "cam"
-    weights = args.cam_weights_dir or trained_here(args)
-    net, sha256 = load(args.cam_network, weights, args.result_dir / "weights", not args.quiet)
+    weights = args.cam_weights_dir or args.once("trained", lambda: trained_here(args))
+    cache = args.result_dir / "weights"
+    net, sha256 = args.kept("network", lambda: load(args.cam_network, weights, cache, not args.quiet))
     power = class_power(net, args.cam_class_power)
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
@@ -79,9 +80,10 @@ def saliency_of(net: Network, works: Sequence[Work], power: float) -> list[np.nd
 
 def run_classes(args: Args, failures: Failures) -> None:
     images = open_all(args)
+    images = images.take(shard_of(args, len(images)))
     out_dir = args.result_dir / "cam"
-    net, path = read_cam_network(args, images.class_names)
-    irn, bits = infers_as_irn(net, args.cam_inference), args.cam_bits
+    net, path = args.kept("network", lambda: read_cam_network(args, images.class_names))
+    irn, bits = args.once("irn", lambda: infers_as_irn(net, args.cam_inference)), args.cam_bits
     settings = {**({"inference": "irn"} if irn else {}), **({"bits": bits} if bits != 8 else {})}
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
@@ -93,7 +95,7 @@ def run_classes(args: Args, failures: Failures) -> None:
         Item(file, (out_dir / f"{name}.npz",), (file,), facts={"keys": np.flatnonzero(label).tolist()})
         for file, name, label in zip(images.files, images.names, images.labels, strict=True)
     ]
-    source = {"weights": path, "sha256": sha256_of(path)}
+    source = {"weights": path, "sha256": args.kept("sum", lambda: sha256_of(path))}
     make_maps(net, source, settings, items, maps, args.cam_scales, args, failures)
 
 
@@ -115,7 +117,7 @@ def make_maps(
     facts = {k: v for k, v in asdict(net.facts).items() if k != "class_names"}
     settings = {**facts, "weights": source["sha256"], **settings, "scales": args.cam_scales, "max_side": args.max_side}
     settings |= {"side_step": step} if step else {}
-    fast = for_inference(net.to(device))
+    fast = args.kept("fast", lambda: for_inference(net.to(device)))
 
     def read(item: Item, data: Sequence[Held]) -> Work:
         return look_at(read_image(data[0]), scales, args.max_side, step, tuple(item.facts.get("keys", ())))

@@ -25,7 +25,7 @@ from misc.run.flags import Args
 from misc.train.augment import resize_maps
 from pgt.crf import CRFParams, mean_field, unary_from_cam
 from step.refine import batches_on, crf_on, refining_device
-from step.sets import largest_first, open_train
+from step.sets import largest_first, open_train, shard_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,7 @@ FOLDERS = ("crf_la", "crf_ha")
 
 def run(args: Args, failures: Failures) -> None:
     images, params = open_train(args).images, args.crf.at_scale(args.crf_scale)
+    images = images.take(shard_of(args, len(images)))
     settings = {**asdict(params), "max_side": args.max_side}
     device = refining_device(args)
 

@@ -36,22 +36,24 @@ from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from pgt.sizes import network_size
-from step.sets import list_images, open_segmented
+from step.sets import list_images, open_segmented, shard_of
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
 
 
 def run(args: Args, failures: Failures) -> None:
     parts = [part.images for part in open_segmented(args).values()]
-    segment({name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}, args, failures)
-    if not args.make_seg_weights:
+    files = {name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}
+    places = shard_of(args, len(files))
+    segment(dict(islice(files.items(), places.start, places.stop)), args, failures)
+    if not args.make_seg_weights and args.at_shard is None:
         print(f"new pictures: python -m step.make_seg FOLDER --make_seg_weights {trained_seg(args)}", flush=True)
 
 
 def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     """Writes RESULT_DIR/seg/<name>.png of every file."""
     weights = trained_seg(args)
-    net, sha256 = read_network(weights, SegNet), sha256_of(weights)
+    net, sha256 = args.kept("segmenter", lambda: (read_network(weights, SegNet), sha256_of(weights)))
     device = pick_device(args.device, args.deterministic)
     step = side_step_for(device, args.side_step)
     probabilities = segmenter(net.to(device), args.seg_scales, step)

@@ -38,7 +38,7 @@ from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
 from pgt.crf import dense_crf
 from pgt.sizes import network_size
-from step.sets import open_all
+from step.sets import open_all, shard_of
 
 if TYPE_CHECKING:
     from run_voc import SemSeg
@@ -49,6 +49,7 @@ SURE = "sem_seg_sure"
 def run(args: Args, failures: Failures) -> None:
     crf = args.sem_seg.crf and args.sem_seg.crf.at_scale(args.crf_scale)
     params, images = replace(args.sem_seg, crf=crf), open_all(args)
+    images = images.take(shard_of(args, len(images)))
     outs = ["sem_seg/{}.png", *([f"{SURE}/{{}}.png"] if params.confidence else [])]
     outs += ["sem_seg_soft/{}.npz"] if args.sem_seg_soft else []
     items = [
@@ -58,7 +59,7 @@ def run(args: Args, failures: Failures) -> None:
     ]  # fmt: skip
     require_files([item.reads[1] for item in items], "CAMs", "make_cam")
     weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
-    net, sha256 = read_network(weights, AffinityNet), sha256_of(weights)
+    net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
     device = pick_device(args.device, args.deterministic)
     step = side_step_for(device, args.side_step)
     embed = embedder(net.to(device), refines_on(device))

@@ -1,9 +1,9 @@
 """Which images the steps read: what flags say, and data/saliency.py and data/segmentation.py find, once per run."""
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,31 +15,80 @@ from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
-from misc.files.listing import list_pictures
+from misc.files.listing import find_masks, list_pictures
+from misc.files.manifest import Manifest, lines_of, open_manifest, write_manifest
 from misc.files.store import write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
+from misc.run.records import plain
 from pgt.sizes import network_size
 
 
-def _once(args: Args, what: str, opening: Callable[[], Any]) -> Any:
-    """What opening() gives, which is called once per run."""
-    opened = vars(args).setdefault("opened", {})
-    if what not in opened:
-        opened[what] = opening()
-    return opened[what]
-
-
 def open_images(args: Args) -> ImageFolder:
-    """The images to label for saliency, and their masks. Tells of them, once."""
-    return _once(args, "images", lambda: _open_images(args))
+    """The images to label for saliency, and their masks; of a shard, where one is under way, without masks. Tells of
+    them, once."""
+    if args.at_shard is None:
+        return args.once("images", lambda: _open_images(args))
+    return args.once("shard", lambda: ImageFolder(_images_of(args, [args.at_shard]), None, {}))
 
 
 def _open_images(args: Args) -> ImageFolder:
-    found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
+    if args.manifest is None:
+        found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
+    else:
+        images = _images_of(args, range(_manifest(args).shards))
+        masks = find_masks(args.mask_dir, images, "--mask_dir") if args.mask_dir else {}
+        found = ImageFolder(images, args.mask_dir, masks, f"images: {len(images)}, in {args.manifest}")
     print(found.told, flush=True)
     return found
+
+
+def _manifest(args: Args) -> Manifest:
+    """RESULT_DIR/manifest.txt, which is written where it is not there. Raises InputError where it is of others."""
+    path, source = args.result_dir / "manifest.txt", args.manifest or args.sal_dataset_dir
+    facts = {"of": plain(source, args.result_dir), "limit": args.limit}
+
+    def opened() -> Manifest:
+        if not path.exists():
+            lines, folder = _lines(args)
+            write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir)})
+        held = open_manifest(path, args.shard_size)
+        if not facts.items() <= held.facts.items():
+            raise InputError(f"{path}: is not of {source} and this --limit; remove it, or give another --result_dir")
+        return held
+
+    return args.once("manifest", opened)
+
+
+def _lines(args: Args) -> tuple[list[bytes], Path]:
+    """A path per image, and the folder that they are below."""
+    if args.manifest is not None:
+        return lines_of(args.manifest, "--manifest")[: args.limit], args.manifest.parent
+    images = open_images(args).images
+    lines = [f"{name}{file.suffix}".encode("utf-8", "surrogateescape") for name, file in images.items()]
+    name, file = next(iter(images.items()))
+    return lines, Path(str(file)[: -len(name + file.suffix)])
+
+
+def _images_of(args: Args, shards: Iterable[int]) -> dict[str, Path]:
+    manifest = _manifest(args)
+    folder = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
+    return {name: folder / line for number in shards for name, line in manifest.shard(number).items()}
+
+
+def count_images(args: Args) -> int:
+    """How many there are, whose places tell their shards: the most that a pass has."""
+    if hasattr(args, "sal_dataset_dir"):
+        return _manifest(args).count
+    parts = [open_split(args, split).images for split in args.seg_splits] if args.make_seg_pass else []
+    return max(len(open_all(args)), sum(map(len, parts)))
+
+
+def shard_of(args: Args, count: int) -> range:
+    """The places, among so many, of the shard that is under way; all, in a run without shards."""
+    start, size = (args.at_shard * args.shard_size, args.shard_size) if args.at_shard is not None else (0, count)
+    return range(min(start, count), min(start + size, count))
 
 
 def list_images(folder: Path, flag: str, what: str = "images") -> dict[str, Path]:
@@ -51,7 +100,7 @@ def list_images(folder: Path, flag: str, what: str = "images") -> dict[str, Path
 
 def open_split(args: Args, split: str) -> SegmentationSet:
     """One part of the set that the flags name, checked; --limit takes its first images."""
-    return _once(args, f"part {split}", lambda: _open_split(args, split))
+    return args.once(f"part {split}", lambda: _open_split(args, split))
 
 
 def _open_split(args: Args, split: str) -> SegmentationSet:
@@ -99,7 +148,7 @@ def open_train(args: Args) -> SegmentationSet:
     The other parts are opened too: what is wrong with them is told before the work. RESULT_DIR/class_names.txt has the
     order of the labels.
     """
-    return _once(args, "train", lambda: _open_train(args))
+    return args.once("train", lambda: _open_train(args))
 
 
 def _open_train(args: Args) -> SegmentationSet:
@@ -112,7 +161,7 @@ def _open_train(args: Args) -> SegmentationSet:
     if not args.extra_data_dir:
         return train
     flag, names = "--extra_data_dir", train.spec.class_names
-    extra = _once(args, flag, lambda: open_labelled(args.extra_data_dir, class_names=names, flag=flag))
+    extra = args.once(flag, lambda: open_labelled(args.extra_data_dir, class_names=names, flag=flag))
     extra = extra.take(np.flatnonzero(extra.labels.any(axis=1)))
     if not len(extra):
         raise InputError(f"{flag} {args.extra_data_dir}: no image has a class of {train.spec.name}")

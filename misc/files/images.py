@@ -180,6 +180,11 @@ def image_size(path: Path) -> tuple[int, int]:
         return 1, 1
 
 
+def forget_sizes() -> None:
+    """What image_size knows, before the next of many images."""
+    _SIZES.clear()
+
+
 def _identity(path: Path) -> tuple[str, int, int]:
     stat = path.stat()
     return str(path), stat.st_mtime_ns, stat.st_size

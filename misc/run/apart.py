@@ -6,6 +6,7 @@ from pathlib import Path
 
 from misc.errors import InputError
 from misc.files.listing import ARRAYS, SUFFIXES, holds_results
+from misc.files.store import remove_parts
 from misc.run.flags import Args, Pass
 
 _FOLDERS = {"crf": ("crf_la", "crf_ha"), "sem_seg": ("sem_seg", "sem_seg_sure", "sem_seg_soft")}
@@ -53,6 +54,12 @@ def paths_of(args: Args, what: str) -> Iterator[tuple[str, Path]]:
         for path in value if isinstance(value, tuple) else (value,):
             if path is not None:
                 yield f"--{name}", path.resolve()
+
+
+def remove_all_parts(args: Args) -> None:
+    """Removes what processes that were killed left in the folders that are written to."""
+    for _, path in paths_of(args, "writes"):
+        remove_parts(path)
 
 
 def folders_to_write(args: Args, passes: Mapping[str, Pass]) -> Iterator[tuple[str, Path]]:

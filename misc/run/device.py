@@ -88,6 +88,12 @@ def pick_device(name: str, deterministic: bool = False) -> torch.device:
     return device
 
 
+def same_kind(device: torch.device) -> list[str]:
+    """The names of all devices of its kind that are here; of a kind without several, none."""
+    several = facts_of(device).several
+    return [f"{device.type}:{i}" for i in range(torch.get_device_module(device).device_count())] if several else []
+
+
 @functools.cache
 def _auto() -> str:
     """The device that is taken, told of once per process."""

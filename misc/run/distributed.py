@@ -49,7 +49,10 @@ def together(device: "torch.device") -> tuple[Processes, "torch.device"]:
         torch.get_device_module(device).set_device(device)
     if processes.count > 1 and not dist.is_initialized():
         # the others wait while the first one makes maps, say; once, as a second group would find the first's addresses
-        dist.init_process_group(facts.backend, timeout=timedelta(days=7))
+        store, rank, count = next(dist.rendezvous("env://"))
+        start = f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"  # or it would find the addresses of the dead
+        store, most = dist.PrefixStore(start, store), timedelta(days=7)
+        dist.init_process_group(facts.backend, timeout=most, store=store, rank=rank, world_size=count)
         atexit.register(dist.destroy_process_group)
     return processes, device
 

@@ -5,6 +5,7 @@ knows all outputs of an item by their fingerprints, keeps what is current, makes
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -19,8 +20,9 @@ from misc.files.store import fingerprint, is_current, require_writable
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
-from misc.run.progress import progress, talk_of
+from misc.run.progress import SILENT, progress, talk_of
 from misc.run.records import write_record
+from misc.run.shards import is_done, write_marker
 
 Write = Callable[..., None]  # write(path, made_from=fingerprint)
 
@@ -74,16 +76,42 @@ def each(
     batches: Batches | None = None,
     key: str = "",
     facts: Mapping[str, object] | None = None,
-    part: tuple[int, int] = (0, 1),
 ) -> int:
     """Makes what is not current of the items; -> how many.
 
     settings: whatever the results depend on besides the files and the item's facts, of all outputs alike, or of an item
     the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
     what batches take. What is raised is the item's failure. key, facts: of the record (misc/run/records.py) that is
-    written before the first result, or where all is kept. part (i, n): every n-th item from the i-th on.
+    written before the first result, or where all is kept. Where the items are a shard's (args.at_shard), a marker says
+    at its end how it went, and while that is as it was, no file is read (misc/run/shards.py).
     """
-    items = items[part[0] :: part[1]]
+    how = {"what": what, "batches": batches, "key": key, "facts": facts}
+    if args.at_shard is None or not items:
+        return _make(step, items, settings, make, args, failures, **how)
+    if is_done(args, step, args.at_shard, _state(items, settings), failures):
+        return 0
+    started, before = time.perf_counter(), len(failures)
+    num = _make(step, items, settings, make, args, failures, **how)
+    digest = fingerprint(*_flat(settings(items[0]) if callable(settings) else [settings]))
+    counts, state = {"images": len(items), "made": num}, _state(items, settings)
+    failed = failures.since(before)
+    write_marker(args, step, args.at_shard, state, digest, counts, failed, time.perf_counter() - started)
+    return num
+
+
+def _make(
+    step: str,
+    items: Sequence[Item],
+    settings: Mapping[str, object] | Callable[[Item], Sequence[object]],
+    make: Callable[[Item, Sequence[Held]], Any],
+    args: Args,
+    failures: Failures,
+    what: str,
+    batches: Batches | None,
+    key: str,
+    facts: Mapping[str, object] | None,
+) -> int:
+    """each, of all items."""
     todo = [item for item in items if item.source not in failures]
     for folder in {out.parent for item in items for out in item.outs}:
         require_writable(folder)
@@ -105,7 +133,8 @@ def each(
 
     ahead = 2 * batches.size if batches else None
     workers = num_workers_for(args.num_workers, min(ahead or len(todo), len(todo)))
-    done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, talk_of(args))
+    talk = SILENT if args.at_shard is not None else talk_of(args)
+    done = progress(parallel_map(work, todo, workers, ahead), len(todo), step, talk)
     waiting = _that_wait(done, step, failures)  # nothing waits without batches
     if batches:
         written = parallel_map(lambda pair: write(*pair), _computed(waiting, batches), _WRITERS, ahead)
@@ -115,7 +144,9 @@ def each(
     if not write.num and any(item.source not in failures for item in items):
         record(made=False)
     where = f", in {items[0].outs[0].parent}" if items else ""
-    print(f"{step}: {write.num} {what}{write.size()} made, {len(items) - write.num} kept or failed{where}", flush=True)
+    if args.at_shard is None:
+        kept = len(items) - write.num
+        print(f"{step}: {write.num} {what}{write.size()} made, {kept} kept or failed{where}", flush=True)
     return write.num
 
 
@@ -130,11 +161,31 @@ def _held(path: Path, item: Item) -> Held:
 
 def _prints(item: Item, data: Sequence[Held], settings: Any) -> Iterator[str]:
     """The fingerprint of each output."""
-    parts = settings(item) if callable(settings) else [{**settings, **item.facts}] * len(item.outs)
-    return (
-        fingerprint(*(file.getvalue() for file in data), *(part if isinstance(part, tuple) else (part,)))
-        for part in parts
-    )
+    held = [file.getvalue() for file in data]
+    return (fingerprint(*held, *_flat([part])) for part in _parts(item, settings))
+
+
+def _parts(item: Item, settings: Any) -> Sequence[Any]:
+    """What the fingerprint of each output has besides the files."""
+    return settings(item) if callable(settings) else [{**settings, **item.facts}] * len(item.outs)
+
+
+def _flat(parts: Sequence[Any]) -> Iterator[Any]:
+    return (one for part in parts for one in (part if isinstance(part, tuple) else (part,)))
+
+
+def _state(items: Sequence[Item], settings: Any) -> str:
+    """A digest of what items are made of and what is there of them, without a look into a file: sizes and times."""
+    told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(_seen, (*item.reads, *item.outs))))
+    return fingerprint(*told)
+
+
+def _seen(path: Path) -> str:
+    try:
+        held = path.stat()
+    except OSError:
+        return f"{path} is not there"
+    return f"{path} {held.st_size} {held.st_mtime_ns}"
 
 
 class _Writer:

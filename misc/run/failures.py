@@ -1,6 +1,7 @@
 """Files that could not be used: the run goes on, and they are listed with their reasons at its end."""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -21,19 +22,31 @@ class Told(Protocol):
 
 
 class Failures:
-    def __init__(self, csv_path: Path):
+    def __init__(self, csv_path: Path | None):
+        """csv_path: None where somebody else lists them."""
         self._path = csv_path
         self._rows: list[tuple[str, str, str]] = []
         self._files: set[str] = set()
 
     def add(self, step: str, file: Path, reason: object) -> None:
         row = step, str(file), str(reason)
-        if self._rows:
+        if self._path is not None and self._rows:
             add_rows(self._path, [row])
-        else:  # in place of that of an earlier run
+        elif self._path is not None:  # in place of that of an earlier run
             write_csv(self._path, ("step", "file", "reason"), [row])
         self._rows.append(row)
         self._files.add(str(file))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def since(self, number: int) -> dict[str, str]:
+        """file -> reason of those that were added after the first `number`."""
+        return {file: reason for _, file, reason in self._rows[number:]}
+
+    def files(self, steps: Collection[str]) -> set[tuple[str, str]]:
+        """(step, file) of those of these steps."""
+        return {(step, file) for step, file, _ in self._rows if step in steps}
 
     def __contains__(self, file: Path) -> bool:
         return str(file) in self._files
@@ -41,7 +54,8 @@ class Failures:
     def close(self) -> int:
         """Tells of them; returns the exit status, 1 where there are any. A list of an earlier run does not stay."""
         if not self._rows:
-            self._path.unlink(missing_ok=True)
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
             return 0
         step, file, reason = self._rows[0]
         first = f"{step}: {file}: {reason}"

@@ -12,6 +12,7 @@ says, and a recipe before the top of the script.
 import argparse
 import dataclasses
 import difflib
+import importlib
 import re
 import sys
 import types
@@ -27,6 +28,7 @@ from pgt.settings import out_of_bounds, setting
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 _NUMBER = re.compile(r"-?[\d.,]+(e-?\d+)?|-?inf|nan", re.IGNORECASE)
+Words = Sequence[str] | Mapping[str, object]
 _APART = "\x1f"  # between the values of a list that came as several words
 
 
@@ -63,6 +65,11 @@ class Pass(typing.NamedTuple):
     makes: str = ""
     reads: Mapping[str, str] = types.MappingProxyType({})
     often: bool = False
+
+    def load(self) -> Callable:
+        """What it runs: (args, failures) -> nothing."""
+        module, _, function = self.step.partition(":")
+        return getattr(importlib.import_module(module), function or "run")
 
 
 def pass_flags(passes: Mapping[str, Pass]) -> typing.Any:
@@ -130,15 +137,18 @@ class Args:
     """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
     a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any;
     maps_of_others: whether the maps of the run were made elsewhere; images_flag: the one that names its images;
+    at_shard: the number of the shard that is under way, of a run by shards; opened: what is kept for later;
     evaluates_alone: whether evaluations are all that was asked for.
     """
 
     maps_of_others = False
     evaluates_alone = False
     images_flag = "--sal_dataset_dir"
+    at_shard: int | None = None
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
         self.stages, self.places, self.defaults = tuple(stages), dict(places), dict(defaults)
+        self.opened: dict[str, typing.Any] = {}
         self.__dict__.update({s.key: s for s in stages if s.prefix})
         nested = ((s.prefix + f.name, getattr(s, f.name)) for s in stages for f in dataclasses.fields(s))
         self.__dict__.update({name: value for name, value in nested if dataclasses.is_dataclass(value)})
@@ -151,6 +161,16 @@ class Args:
         for attribute in place.where[1:]:
             value = getattr(value, attribute, None)
         return value
+
+    def once(self, what: str, opening: Callable[[], typing.Any]) -> typing.Any:
+        """What opening() gives, which is called once per run."""
+        if what not in self.opened:
+            self.opened[what] = opening()
+        return self.opened[what]
+
+    def kept(self, what: str, opening: Callable[[], typing.Any]) -> typing.Any:
+        """once, in a run by shards; else opening(), whose result does not stay in memory."""
+        return opening() if self.at_shard is None else self.once(what, opening)
 
     def flat(self) -> dict[str, typing.Any]:
         """Flag -> value; of what may be left out, whether it is there."""
@@ -175,10 +195,12 @@ class Table:
     top: Mapping[str, object] = field(default_factory=dict)
     positional: str | None = None
 
-    def parse(self, argv: Sequence[str] | None = None) -> tuple[Args, dict[str, object]]:
-        """-> args, and what of them the command line gives. Raises InputError; --help ends the program."""
+    def parse(self, argv: Words | None = None) -> tuple[Args, dict[str, object]]:
+        """-> args, and what of them the command line gives, or flag -> value in its place. Raises InputError; --help
+        ends the program."""
         words = list(sys.argv[1:] if argv is None else argv)
-        given = self.given([word for word in words if word not in ("-h", "--help", "--help_all")])
+        plain = [word for word in words if word not in ("-h", "--help", "--help_all")]
+        given = dict(argv) if isinstance(argv, Mapping) else self.given(plain)
         if {"-h", "--help", "--help_all"}.intersection(words):
             print(self.help(given, "--help_all" in words), flush=True)
             raise SystemExit(0)
@@ -341,6 +363,15 @@ class Run(Talks):
     result_dir: Path | None = flag(None, "everything is written below this folder", often=True, writes=True)
     num_workers: int = flag(0, "threads that refine and score; 0: one per core", at_least=0)
     overwrite: bool = flag(False, "make every file anew, also those that are up to date", often=True)
+
+
+@stage("many images: by shards")
+class Shards:
+    shard: str | None = flag(
+        None, "I/N: every N-th shard from the I-th on, I from 0; auto, auto/N: as SLURM's array or Kubernetes says"
+    )
+    shard_size: int = flag(1000, "images per shard", at_least=1)
+    num_devices: str | None = flag(None, "a process for each of N devices, or of N on the CPU; all")
 
 
 @stage("device")

@@ -3,52 +3,65 @@
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from misc.errors import InputError
-from misc.files.store import remove_parts, require_writable, write_json
-from misc.run.apart import folders_to_write, paths_of, require_apart
+from misc.files.store import require_writable, write_json
+from misc.run.apart import folders_to_write, remove_all_parts, require_apart
 from misc.run.distributed import is_main, launched, together, wait_for_all
 from misc.run.ending import answered
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
+from misc.run.shards import Step, failures_of, here, is_sharded, mine, part_of
+
+HandOut = Callable[[Sequence[str], Sequence[Step], Sequence[int], Args, Failures], None]
 
 _FILES = {"eval": "metrics.json", "doubtful": "doubtful.csv", "overview": "overview.png"}  # by how passes begin
 
 
-def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str = "args.json") -> int:
-    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR/args_file.
+def run_passes(
+    passes: Mapping[str, Pass],
+    parse: Callable[[], Args],
+    args_file: str = "args.json",
+    hand_out: HandOut | None = None,
+) -> int:
+    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR/args_file; hand_out: who hands out
+    the shards, where flags do not say it (misc/run/shards.py).
 
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
     """
     settle_memory()
     tell_any_name()
-    return answered(lambda: _run(passes, parse, args_file))
+    return answered(lambda: _run(passes, parse, args_file, hand_out))
 
 
-def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str) -> int:
+def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str, hand_out: HandOut | None) -> int:
     try:
         args = parse()
         require_apart(args, passes)
+        hand_out = hand_out or _hand_out_of(args, parse)
+        part, parts = part_of(args.shard) if hand_out else (0, 1)
         if is_main():
-            for _, path in paths_of(args, "writes"):
-                remove_parts(path)
-            require_writable(args.result_dir)
-            write_json(
-                args.result_dir / args_file,
-                {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()},
-            )
-        asked = [name for name in passes if getattr(args, name)]
-        args.evaluates_alone = all(name.startswith("eval") for name in asked)
-        failures = Failures(args.result_dir / "failed.csv")
-        for name in asked:
-            _run_pass(name.removesuffix("_pass"), passes[name].step, args, failures)
+            _begin(args, args_file, parts)
+        on = [name for name in passes if getattr(args, name)]
+        args.evaluates_alone = all(name.startswith("eval") for name in on)
+        failures = Failures(args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv"))
+        for by_shards, names in groupby(on, lambda name: hand_out is not None and name.startswith("make_")):
+            if by_shards:
+                _run_shards([*names], passes, args, failures, hand_out)
+            elif parts > 1:
+                _leave_out([*names], args)
+            else:
+                for name in names:
+                    _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
         if is_main():
-            _tell_made(args, {name: passes[name] for name in asked})
+            _tell_made(args, {name: passes[name] for name in on})
         return failures.close()
     except InputError as e:
         if is_main():
@@ -72,12 +85,52 @@ def _tell_made(args: Args, passes: Mapping[str, Pass]) -> None:
         print(f"open {page}", flush=True)
 
 
-def _run_pass(name: str, target: str, args: Args, failures: Failures) -> None:
+def _hand_out_of(args: Args, parse: Callable) -> HandOut | None:
+    """Who hands out shards, as flags say; None for a run without shards. parse: of the script, which other processes
+    load by its file's name."""
+    if not is_sharded(args):
+        return None
+    if args.num_devices is None:
+        return here
+    from misc.run.workers import hand_out
+
+    return partial(hand_out, Path(sys.modules[parse.__module__].__file__ or "").stem)
+
+
+def _begin(args: Args, args_file: str, parts: int) -> None:
+    if parts == 1:  # one of many does not look through folders in which others write
+        remove_all_parts(args)
+    require_writable(args.result_dir)
+    held = {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()}
+    write_json(args.result_dir / args_file, held)
+
+
+def _leave_out(names: Sequence[str], args: Args) -> None:
+    """Passes that need all shards, in a run that has some of them. Raises InputError for trainings."""
+    if trains := next((name for name in names if name.startswith("train_")), None):
+        raise InputError(f"--shard {args.shard}: first run {trains}, by torchrun or alone; then give --{trains} False")
+    left = ", ".join(name.removesuffix("_pass") for name in names)
+    print(f"left out: {left}; once all shards are done, the same command with --shard 0/1 runs them", flush=True)
+
+
+def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, failures: Failures, to: HandOut) -> None:
+    """Passes shard by shard; what their markers say of failures, if other processes found them, is added."""
+    started, count = time.perf_counter(), importlib.import_module("step.sets").count_images(args)
+    numbers, steps = mine(args, count), [name.removesuffix("_pass") for name in names]
+    to(names, [passes[name].load() for name in names], numbers, args, failures)
+    known = failures.files(steps)
+    for step, file, reason in failures_of(args, steps, numbers):
+        if (step, file) not in known:
+            failures.add(step, Path(file), reason)
+    seconds = time.perf_counter() - started
+    print(f"{', '.join(steps)}: {len(numbers)} shards of {args.shard_size} images, {seconds:.1f} s", flush=True)
+
+
+def _run_pass(name: str, one: Pass, args: Args, failures: Failures) -> None:
     """Of several processes only the first has anything to do in a step that is not for SEVERAL_PROCESSES; at one that
     is, the others wait for it."""
-    module, _, function = target.partition(":")
-    step = importlib.import_module(module)
-    shared = getattr(step, "SEVERAL_PROCESSES", False)
+    step = one.load()
+    shared = getattr(sys.modules[step.__module__], "SEVERAL_PROCESSES", False)
     if not is_main() and not shared:
         return
     if shared and launched().count > 1:
@@ -85,6 +138,6 @@ def _run_pass(name: str, target: str, args: Args, failures: Failures) -> None:
 
         wait_for_all(together(pick_device(args.device, args.deterministic))[0])
     started = time.perf_counter()
-    getattr(step, function or "run")(args, failures)
+    step(args, failures)
     if is_main():
         print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)

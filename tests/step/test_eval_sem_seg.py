@@ -5,15 +5,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+import run_sample
 from data.datasets import DATASETS
-from misc.report.kinds import EXPORT_FORMATS, SALIENCY
+from misc.report.kinds import EXPORT_FORMATS
 from misc.run.failures import Failures
 from pgt.metrics.segmentation import Confusion, ContourF
 from step import export
@@ -250,17 +250,9 @@ def test_export_as_a_stage_of_a_run(tmp_path, photographs):
         Image.fromarray(picture).convert("L").save(tmp_path / "r" / "cam_pamr" / f"{name}.png")
     (tmp_path / "r" / "cam_pamr" / "cat.png").unlink()
     failures = Failures(tmp_path / "r" / "failed.csv")
-    flags = {"export": "masks", "export_threshold": 0.5, "limit": None, "num_workers": 1, "quiet": True}
-    flags |= {"export_shapes": "rle", "export_simplify": None}
-    flags |= dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
-    flags |= {
-        "sal_dataset_dir": tmp_path / "images",
-        "result_dir": tmp_path / "r",
-        "maps_of_others": False,
-        "images_flag": "",
-        "mask_dir": None,
-    }
-    args = SimpleNamespace(**flags)
+    flags = {"export": "masks", "num_workers": 1, "quiet": True, "result_dir": tmp_path / "r"}
+    args = run_sample.TABLE.resolve({**flags, "sal_dataset_dir": tmp_path / "images"})
+    args.cam_slic_out_dir = None  # as run_sample.parse sets it
     export.run(args, failures)
     written = {
         path.relative_to(tmp_path / "r" / "export").as_posix() for path in (tmp_path / "r").rglob("export/*/*/*")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import run_sample
 from data.datasets import get_dataset
 from misc.files.store import read_json, write_json, write_text
 from misc.report.kinds import SALIENCY
@@ -49,19 +50,10 @@ def save(path, array):
 
 
 def arguments(root, **others):
-    return SimpleNamespace(
-        **{"sal_dataset_dir": root / "set", "result_dir": root / "result", "limit": None, "mask_dir": None}
-        | {
-            "num_workers": 1,
-            "overwrite": False,
-            "quiet": True,
-            "maps_of_others": False,
-            "images_flag": "",
-            "mask_dir": None,
-        }
-        | dict.fromkeys(kind.folder_flag for kind in SALIENCY if kind.folder_flag)
-        | others
-    )
+    flags = {"sal_dataset_dir": root / "set", "result_dir": root / "result", "num_workers": 1, "quiet": True}
+    args = run_sample.TABLE.resolve(flags)
+    vars(args).update({"cam_slic_out_dir": None, "images_flag": "", **others})
+    return args
 
 
 def run(args):

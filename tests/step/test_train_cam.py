@@ -38,10 +38,11 @@ def classes(tmp_path, photographs):
     return tmp_path / "data"
 
 
-def command(data, result, *flags, torchrun=0):
+def command(data, result, *flags, torchrun=0, restarts=0):
     start = [sys.executable]
     if torchrun:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(torchrun)]
+        start += ["--max-restarts", str(restarts)]
     return [*start, "run_sample.py", *OFF, *SMALL, "--cls_dataset_dir", str(data), "--result_dir", str(result),
             "--device", "cpu", *map(str, flags)]  # fmt: skip
 
@@ -107,6 +108,40 @@ def test_two_processes_make_the_step_of_one(classes, tmp_path):
             change = (a[key] - value).abs().max()
             assert (a[key] - b[key]).abs().max() <= 1e-5 * max(change, 1e-2), key
     assert two.stdout.count("images          12") == 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes as Linux tells of them")
+def test_a_killed_rank_is_started_again_and_goes_on_from_the_last_state(classes, tmp_path):
+    flags = ("--cam_num_steps", 8, "--state_steps", 1)
+    assert run(classes, tmp_path / "whole", *flags, torchrun=2).returncode == 0
+    states = tmp_path / "killed" / "ckpt" / "train_cam"
+    argv = command(classes, tmp_path / "killed", *flags, torchrun=2, restarts=1)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(argv, cwd=ROOT, stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not list(states.glob("step_[34].pth")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.kill(max(ranks_of(process.pid)), signal.SIGKILL)
+        seen = set()
+        while process.poll() is None:
+            seen |= {path.name for path in states.glob("step_*.pth")}
+            time.sleep(0.02)
+    assert process.returncode == 0 and "step_1.pth" not in seen
+    assert (tmp_path / "log").read_text().count("images          12") == 2
+    whole, killed = (weights(tmp_path / name) for name in ("whole", "killed"))
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+
+
+def ranks_of(pid):
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"run_sample.py" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except (OSError, ValueError):  # it has ended
+            pass
+    return found
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ def test_a_training_sets_a_device_with_an_index(rank, processes, index, monkeypa
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     for name in ("init_process_group", "destroy_process_group"):
         monkeypatch.setattr(torch.distributed, name, lambda *args, **kwargs: None)
+    met = torch.distributed.HashStore(), rank, processes
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda _: iter([met]))
     for name, value in {"RANK": rank, "WORLD_SIZE": processes, "LOCAL_RANK": rank}.items():
         monkeypatch.setenv(name, str(value))
     _, device = together(torch.device("cuda", 2))

@@ -1,5 +1,7 @@
-"""The one loop: it knows all outputs of an item, keeps what is current, and can be given a part."""
+"""The one loop: it knows all outputs of an item, keeps what is current, and leaves markers of shards."""
 
+import csv
+import os
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,13 +15,14 @@ from misc.run.each import Batches, Item, each
 from misc.run.failures import Failures
 from misc.run.flags import Run, Table
 
-ARGS = SimpleNamespace(overwrite=False, num_workers=2, quiet=True)
+ARGS = SimpleNamespace(overwrite=False, num_workers=2, quiet=True, at_shard=None)
 
 
 def items_of(root, num=5):
     (root / "in").mkdir(exist_ok=True)
     for i in range(num):
-        (root / "in" / f"{i}.txt").write_text(str(i))
+        if not (root / "in" / f"{i}.txt").exists():
+            (root / "in" / f"{i}.txt").write_text(str(i))
     outs = [(root / "a" / f"{i}.png", root / "b" / f"{i}.npz") for i in range(num)]
     return [Item(root / "in" / f"{i}.txt", outs[i], (root / "in" / f"{i}.txt",)) for i in range(num)]
 
@@ -45,6 +48,11 @@ def run(root, args=ARGS, settings=None, writing=None, reading=None, **kwargs):
     return sorted(made), failures
 
 
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
 def contents(root):
     return {p.relative_to(root): p.read_bytes() for folder in "ab" for p in sorted((root / folder).iterdir())}
 
@@ -63,19 +71,43 @@ def test_every_output_is_known_and_made_anew_where_it_is_gone_or_damaged(gone, t
 def test_other_settings_and_overwrite_make_all_anew(tmp_path):
     run(tmp_path)
     assert run(tmp_path, settings={"version": 2})[0] == list("01234")
-    assert run(tmp_path, SimpleNamespace(overwrite=True, num_workers=1, quiet=True), {"version": 2})[0] == list("01234")
+    assert run(tmp_path, SimpleNamespace(**{**vars(ARGS), "overwrite": True}), {"version": 2})[0] == list("01234")
     per_output = [({"version": 2},), ("other",)]
     assert run(tmp_path, settings=lambda _: per_output)[0] == list("01234")
     assert run(tmp_path, settings=lambda _: per_output)[0] == []
 
 
-def test_parts_make_the_whole(tmp_path):
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "parts").mkdir()
-    run(tmp_path / "whole")
-    assert run(tmp_path / "parts", part=(0, 2))[0] == ["0", "2", "4"]
-    assert run(tmp_path / "parts", part=(1, 2))[0] == ["1", "3"]
-    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+def test_a_shard_leaves_a_marker_and_while_all_is_as_it_was_no_file_is_read(tmp_path):
+    args = SimpleNamespace(**vars(ARGS), result_dir=tmp_path / "r", shard_size=5)
+    args.at_shard = 3
+
+    def again(**kwargs):
+        made, failures = run(tmp_path, args, **kwargs)
+        return made, len(failures)
+
+    assert again() == (list("01234"), 0)
+    marker = tmp_path / "r" / "runs" / "test-5" / "00003.json"
+    held = read_json(marker)
+    assert held["images"] == held["made"] == 5 and held["failed"] == {} and held["seconds"] >= 0
+    before = marker.read_bytes()
+    os.utime(tmp_path / "b" / "1.npz", ns=(1, 1))  # written anew, of the same bytes: read, and kept
+    assert again() == ([], 0) and read_json(marker)["made"] == 0 and marker.read_bytes() != before
+    assert again(reading=OSError("is not to be read")) == ([], 0)
+    (tmp_path / "a" / "2.png").unlink()
+    assert again() == (["2"], 0)
+    assert again(settings={"version": 2}) == (list("01234"), 0)
+    args.overwrite = True
+    assert again(settings={"version": 2}) == (list("01234"), 0)
+
+
+def test_a_marker_holds_the_failures_of_its_shard(tmp_path):
+    args = SimpleNamespace(**{**vars(ARGS), "at_shard": 0}, result_dir=tmp_path / "r", shard_size=5)
+    made, failures = run(tmp_path, args, reading=OSError("is bad"))
+    assert made == [] and len(failures) == 5
+    made, failures = run(tmp_path, args)  # not tried again while nothing changes
+    assert made == [] and {row["reason"] for row in rows(tmp_path / "failed.csv")} == {"is bad"} and len(failures) == 5
+    (tmp_path / "in" / "0.txt").write_text("0 ")
+    assert run(tmp_path, args)[0] == list("01234")
 
 
 def test_a_failure_stays_with_its_item_and_those_that_failed_before_are_left_alone(tmp_path, capsys):
