@@ -367,9 +367,7 @@ class Run(Talks):
 
 @stage("many images: by shards")
 class Shards:
-    shard: str | None = flag(
-        None, "I/N: every N-th shard from the I-th on, I from 0; auto, auto/N: as SLURM's array or Kubernetes says"
-    )
+    shard: str | None = flag(None, "I/N: every N-th shard from the I-th on; auto, auto/N: as SLURM, Kubernetes say")
     shard_size: int = flag(1000, "images per shard", at_least=1)
     num_devices: str | None = flag(None, "a process for each of N devices, or of N on the CPU; all")
 
