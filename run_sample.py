@@ -59,7 +59,7 @@ class Images:
     sal_dataset_dir: Path = flag(
         ROOT / "data" / "sample", "a DUTS root, any folder of pictures, or one picture", often=True, reads=True
     )
-    manifest: Path | None = flag(None, "a text file or .csv of the images' paths, relative to itself, instead")
+    manifest: Path | None = flag(None, "a text file or .csv of the images' paths, relative to itself", reads=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; results come out at full size", at_least=1)
 

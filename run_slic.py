@@ -31,7 +31,7 @@ PASSES = {
 @stage("images", of=("make_slic",))
 class Images:
     img_root: Path | None = flag(None, "the images; none: those of the last run_sample.py", often=True, reads=True)
-    manifest: Path | None = flag(None, "a text file or .csv of the images' paths, relative to itself, instead")
+    manifest: Path | None = flag(None, "a text file or .csv of the images' paths, relative to itself", reads=True)
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
     max_side: int = flag(1024, "a longer side is scaled down to this; labels come out at full size", at_least=1)
 
