@@ -163,7 +163,7 @@ class Label:
 class Learn:
     sal_network: str | None = flag(None, "its backbone; none: that of --sal_init, else the one of make_cam's default")
     sal_init: str | None = flag(
-        None, "start from this file; shipped: from the network that comes along; none: from ImageNet's"
+        None, "start from this file; shipped: from the network that comes along, by its labels; none: ImageNet's"
     )
     sal_rounds: int = flag(
         1, "in all but the last two networks label what the other learned from, for the next to learn from", at_least=1

@@ -1,10 +1,11 @@
 """Images and their two labels -> a saliency network that is better than both. No mask is read.
 
-    python run_sample.py photos --train_sal_pass                             make labels, learn from them, and label
-    python run_sample.py photos --train_sal_pass --sal_init shipped          start from the network that comes along
-    torchrun --nproc-per-node 2 run_sample.py photos --train_sal_pass        on several devices
+    python run_sample.py photos --train_sal_pass                         make labels, learn from them, and label
+    python run_sample.py photos --train_sal_pass --sal_init shipped      from the one that comes along, by its labels
+    torchrun --nproc-per-node 2 run_sample.py photos --train_sal_pass    on several devices
 
-Reads   the images of --sal_dataset_dir; RESULT_DIR/cam_pamr/<stem>.png, cam_slic/<stem>.png; weights to start from
+Reads   the images of --sal_dataset_dir; RESULT_DIR/cam_pamr/<stem>.png, cam_slic/<stem>.png, or the labels of the
+        saliency network that --sal_init names; weights to start from
 Writes  RESULT_DIR/ckpt/sal.pth, weights and facts alone; train_sal.csv; states to go on from
 Paper   pgt/self_training.py
 """
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 SEVERAL_PROCESSES = True
 _STRIDE = 4  # of the network's maps, and of the targets
+_OF_START = "sal_round0"
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -61,11 +63,8 @@ def run(args: Args, failures: Failures) -> None:
     images = {stem: files[stem] for stem in from_first(usable, device)}
     if len(recipe.view_sides) < 2:
         raise InputError(f"--sal_view_sides {recipe.view_sides[0]}: give two sides at least, they have to agree")
-    folders = [kind.folder(args) for kind in LEARNED_FROM]
-    for kind, folder in zip(LEARNED_FROM, folders, strict=True):
-        maker = {"cam_pamr": "make_label", "cam_slic": "make_slic"}[kind.key]
-        require_files([folder / f"{stem}.png" for stem in images], f"labels ({kind.title})", maker)
     name, weights = start_of_sal(args)
+    folders = first_labels(weights, images, device, args, failures)
     labels = [folder / f"{stem}.png" for folder in folders for stem in images]
     identity = {"network": name, "weights": weights, "labels": digest(labels)}
 
@@ -87,6 +86,24 @@ def run(args: Args, failures: Failures) -> None:
             from_first(out, device)
         folders = [args.result_dir / out]
     learn("sal", images, args.sal_rounds)
+
+
+def first_labels(
+    weights: Path | None, images: Mapping[str, Path], device: torch.device, args: Args, failures: Failures
+) -> list[Path]:
+    """-> the folders of labels to learn from: those of the network that is started from, which never saw the images and
+    knows better; else both published kinds, which have to be there."""
+    start = read_checkpoint(weights) if weights else None
+    if isinstance(start, SalNet):
+        if is_main():
+            label_images("train_sal", _OF_START, start, sha256_of(weights), images, args, failures)
+        from_first(_OF_START, device)
+        return [args.result_dir / _OF_START]
+    folders = [kind.folder(args) for kind in LEARNED_FROM]
+    for kind, folder in zip(LEARNED_FROM, folders, strict=True):
+        maker = {"cam_pamr": "make_label", "cam_slic": "make_slic"}[kind.key]
+        require_files([folder / f"{stem}.png" for stem in images], f"labels ({kind.title})", maker)
+    return folders
 
 
 def halves(images: Mapping[str, Path]) -> Iterator[tuple[str, Mapping[str, Path], Mapping[str, Path]]]:

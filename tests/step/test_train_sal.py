@@ -188,7 +188,10 @@ def test_it_starts_from_a_network(root):
     first = weights(root)
     shutil.copy(root / "r" / "ckpt" / "sal.pth", root / "start.pth")
     argv = ("--sal_init", root / "start.pth", "--sal_learning_rate", "1e-12", "--resume", "False")
+    for kind in ("cam_pamr", "cam_slic"):
+        shutil.rmtree(root / "r" / kind)  # it learns from that network's labels
     assert run(root, *argv) == 0
+    assert len([*(root / "r" / "sal_round0").iterdir()]) == NUM
     assert all(np.allclose(value, first[key], atol=1e-6) for key, value in weights(root).items())
 
 
