@@ -1,4 +1,4 @@
-"""Any of the run scripts on a Ray cluster: their make_* passes by shards, an actor per GPU, or several on the cores.
+"""Any of the run scripts on a Ray cluster: their make_* passes by shards, an actor per GPU, else per machine.
 
     python -m pip install -r requirements-cluster.txt
     python run_cluster.py run_sample.py photos --result_dir shared/result              the cluster that is here, or none
@@ -59,11 +59,11 @@ def connect(address: str) -> Any:
     variables = {"PYTHONPATH": here, **{n: v for n, v in os.environ.items() if n == "OMP_NUM_THREADS"}}
     facts = {"runtime_env": {"env_vars": variables}, "log_to_driver": False, "logging_level": "ERROR"}
     try:
-        ray.init(None if address == "local" else address, **facts)
+        ray.init(address, **facts)
     except ConnectionError:
         if address != "auto":
             raise InputError(f"--address {address}: no Ray cluster answers there") from None
-        ray.init(**facts)
+        ray.init("local", **facts)
     return ray
 
 
@@ -121,7 +121,9 @@ def hand_out(
             error = _error(ray, ref)
             if isinstance(error, ray.exceptions.RayActorError):
                 own = crew.lose(actor)
-                lost.update(own[:1])
+                lost.update(own[:1] or [None])
+                if lost[None] >= _TRIES * count:
+                    raise InputError(f"{lost[None]} actors died before their first shard: {one_line(error)}")
                 crew.add()
             else:
                 del crew.under_way[ref]

@@ -1,9 +1,9 @@
 """A page on this machine: drop a picture, see its map and its labels, save its cut-out.
 
     python run_serve.py                             then open the address that it prints
-    python run_serve.py --cam_network resnet50      any flag of run_sample.py that maps and labels depend on
+    python run_serve.py --cam_network resnet50      most flags of run_sample.py that maps and labels depend on
 
-Nothing is written, and nobody else's machine can reach it. Ctrl-C ends it.
+Nothing is written but weights that are downloaded, and by default no other machine can reach it. Ctrl-C ends it.
 """
 
 import sys

@@ -96,8 +96,9 @@ TABLE = Table(__doc__, STAGES, RECIPES)
 
 def parse(argv: Words | None = None) -> Args:
     args, given = TABLE.parse(argv)
-    others, (images, maps, limit) = args.prob_root is not None, maps_of_run_sample(args)
-    args = TABLE.resolve({**given, "img_root": images, "prob_root": maps, "limit": limit})  # as the record has it
+    others, found = args.prob_root is not None, maps_of_run_sample(args)
+    images, maps, limit, manifest = found  # as the record has it
+    args = TABLE.resolve({**given, "img_root": images, "prob_root": maps, "limit": limit, "manifest": manifest})
     args.sal_dataset_dir, args.cam_out_dir, args.cam_slic_out_dir = images, maps, args.output_root
     args.cam_pamr_out_dir, args.maps_of_others, args.images_flag = None, others, "--img_root"
     return args

@@ -8,12 +8,13 @@ Writes  RESULT_DIR/doubtful.csv: name, doubt (0 to 1), and what it is made of (p
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from misc.files.images import read_gray
+from misc.files.images import at_size, read_gray
 from misc.files.predictions import Cams, read_label, read_prediction
 from misc.files.store import write_csv
 from misc.report.kinds import SALIENCY, SEG_CAM, SEGMENTATION, Kind, folders, is_outdated
@@ -75,6 +76,9 @@ def of_saliency(name: str, dirs: Mapping[Kind, Path]) -> dict[str, float] | None
     there = [(kind.style, read_gray(path)) for kind, path in files.items() if path.is_file()]
     labels = [gray for style, gray in there if style != "heat"]
     cam = next((gray for style, gray in there if style == "heat"), None)
+    if cam is not None and labels:
+        with suppress(ValueError):  # of another shape: it counts for nothing
+            cam = at_size(cam, labels[0].shape)
     return doubts_of_saliency(labels, cam) if labels else None
 
 

@@ -23,6 +23,7 @@ from misc.files.download import sha256_of
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
 from misc.files.labels import write_mask
+from misc.run.apart import require_apart
 from misc.run.device import in_turns, pick_device, side_step_for
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
@@ -135,6 +136,7 @@ def parse(argv: Sequence[str] | None = None) -> Args:
     stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"), Device(), Shapes())
     table = Table(__doc__, stages, recipes, positional="image_dir")
     args, given = table.parse(argv)
+    require_apart(args, PASSES)  # before anything is read
     own = [name for name, place in args.places.items() if place.where[0] in (Segmenter.key, Sizes.key)]
     return table.resolve({**settings_beside(args, trained_seg(args), "seg", own), **given})
 

@@ -91,7 +91,8 @@ def refine_folder(
         labels = finish([one.image for one in group], [one.part for one in group], device)
         return [to_write(label, one.size) for label, one in zip(labels, group, strict=True)]
 
-    maps = matched(images, list_pictures(cam_dir, "the maps").files if cam_dir.is_dir() else {})
+    listed = args.at_shard is None and cam_dir.is_dir()  # of a shard, maps are found by their whole names
+    maps = matched(images, list_pictures(cam_dir, "the maps").files) if listed else {}
     items = [
         Item(file, (out_dir / f"{stem}.png",), (file, maps.get(stem, cam_dir / f"{stem}.png")), "make_cam")
         for stem, file in images.items()

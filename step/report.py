@@ -66,11 +66,12 @@ def run(args: Args, failures: Failures) -> None:
     """Of saliency maps and labels."""
     folder = open_images(args)
     dirs = {k: d for k, d in folders(SALIENCY, args).items() if not is_outdated(k, folder.images, args)}
-    place = args.sal_dataset_dir.parent if args.sal_dataset_dir.is_file() else args.sal_dataset_dir
+    root = args.manifest or args.sal_dataset_dir
+    place = root.parent if root.is_file() else root
     sources = sources_of(place, folder.images, dirs)
     if folder.mask_dir:
         sources[Column("mask", "mask", "mask", folder.mask_dir)] = folder.masks
-    make_report(args, failures, f"Pseudo labels of {args.sal_dataset_dir.resolve().name}", sources)
+    make_report(args, failures, f"Pseudo labels of {root.resolve().name}", sources)
 
 
 def run_classes(args: Args, failures: Failures) -> None:

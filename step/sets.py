@@ -81,8 +81,8 @@ def count_images(args: Args) -> int:
     """How many there are, whose places tell their shards: the most that a pass has."""
     if hasattr(args, "sal_dataset_dir"):
         return _manifest(args).count
-    parts = [open_split(args, split).images for split in args.seg_splits] if args.make_seg_pass else []
-    return max(len(open_all(args)), sum(map(len, parts)))
+    parts = open_segmented(args).values() if args.make_seg_pass else ()
+    return max(len(open_all(args)), len({name for part in parts for name in part.images.names}))
 
 
 def shard_of(args: Args, count: int) -> range:

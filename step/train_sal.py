@@ -26,7 +26,7 @@ import net
 from data.labelled import digest
 from misc.errors import InputError, naming
 from misc.files.download import sha256_of
-from misc.files.images import image_size, read_gray, read_named
+from misc.files.images import at_size, image_size, read_gray, read_named
 from misc.report.kinds import LEARNED_FROM
 from misc.run.device import facts_of, pick_device
 from misc.run.distributed import from_all, from_first, is_main, launched
@@ -43,7 +43,6 @@ from net.student import student_file
 from net.weights import DEFAULT_NETWORK, load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
 from pgt.crf import CRF_RECIPES
 from pgt.self_training import refined, self_training_loss
-from step.refine import at_size
 from step.sal_labels import crf_of_batch, label_images
 from step.sets import open_images
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import net
 import run_sample
 import run_voc
 from data.toy import write_toy
 from misc.run.passes import run_passes
+from net.weights import save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "--device", "cpu", "--quiet", "--num_workers", "1"]
@@ -69,7 +71,7 @@ ALL = sorted((name, shard) for name in ("make_cam", "make_label", "make_slic") f
 def test_parts_one_after_the_other(folder, plain, tmp_path, capsys):
     for i in range(3):
         assert run(folder, "--result_dir", tmp_path, "--shard", f"{i}/3") == 0
-    assert "left out: eval, overview, report; once all shards are done" in capsys.readouterr().out
+    assert "left out: eval, doubtful, overview, report; once all shards are done" in capsys.readouterr().out
     assert contents(tmp_path) == plain and markers(tmp_path) == ALL and not (tmp_path / "report.html").exists()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json") if "runs" in path.parts}
     assert run(folder, "--result_dir", tmp_path, "--shard", "0/1") == 0
@@ -217,3 +219,19 @@ def test_maps_of_classes_by_shards(tmp_path):
     assert markers(tmp_path / "b") == sorted(
         [*(("make_cam", k) for k in range(4)), *(("make_crf", k) for k in range(3))]
     )
+
+
+def test_segmentations_by_shards(tmp_path):
+    """make_seg has images of its own, which tell how many shards there are."""
+    data = write_toy(tmp_path / "toy", num_train=2, num_val=5)
+    names = (data / "class_names.txt").read_text(encoding="utf-8").split()
+    weights = tmp_path / "seg.pth"
+    save_checkpoint(weights, net.build("efficientnet_lite0", len(names) + 1, head="largefov"))
+    off = [f"--{name}=False" for name in run_voc.PASSES if name not in ("make_seg_pass", "export")]
+    flags = ["--data_dir", data, "--make_seg_weights", weights, "--device", "cpu", "--quiet", "--shard_size", "2"]
+    flags += ["--seg_scales", "0.25", *off]
+    for result, argv in (("a", []), ("b", ["--shard", "0/1"])):
+        argv = [*flags, "--result_dir", tmp_path / result, *argv]
+        assert run_passes(run_voc.PASSES, lambda argv=argv: run_voc.parse([*map(str, argv)])) == 0
+    assert contents(tmp_path / "a", ("seg",)) == contents(tmp_path / "b", ("seg",))
+    assert len(contents(tmp_path / "b", ("seg",))) == 5 and ("make_seg", 2) in markers(tmp_path / "b")

@@ -1,7 +1,7 @@
 """Which images a set has, in their order, as a file: written once, opened by every worker without reading it whole.
 
-A first line of facts behind `#`, then a line per image: its path, relative to the folder that the facts name, or whole,
-or a URL. Its name is that path without the suffix.
+A first line of facts behind `#`, then a line per image: its path, relative to the folder that the facts name, or whole.
+Its name is that path without the suffix.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from misc.files.store import read_text, replacing
 
 _BLOCK = 1 << 26  # bytes that are looked through at once
 _WORDS = frozenset((b"file", b"filename", b"file_name", b"image", b"path", b"url"))  # a header's
-_URL = re.compile(r"\w+://")
 _ROOT = re.compile(r"^(\w+:)?/+")
 
 
@@ -41,7 +41,7 @@ class Manifest:
         return len(self.starts) - 1
 
     def shard(self, number: int) -> dict[str, str]:
-        """name -> path or URL of the images of a shard, in order."""
+        """name -> path of the images of a shard, in order."""
         with self.path.open("rb") as f:
             f.seek(self.starts[number])
             lines = f.read(self.starts[number + 1] - self.starts[number]).splitlines()
@@ -49,8 +49,13 @@ class Manifest:
 
 
 def name_in(line: str) -> str:
-    """What an image is called: its path without suffix; of a whole path or URL without its root or scheme."""
+    """What an image is called: its path without suffix; of a whole path without its root."""
     return _ROOT.sub("", line).rpartition(".")[0]
+
+
+def _whole(line: bytes, folder: Path) -> bytes:
+    """A path that leaves the folder, as a whole one: its name must not lead a result out of its own folder."""
+    return os.fsencode(os.path.normpath(folder.absolute() / os.fsdecode(line)))
 
 
 def write_manifest(path: Path, lines: Sequence[bytes], facts: dict) -> None:
@@ -96,8 +101,8 @@ def open_manifest(path: Path, size: int) -> Manifest:
 
 
 def lines_of(path: Path, flag: str) -> list[bytes]:
-    """The paths and URLs that somebody's list names, sorted: a line each, or the first column of a .csv. Raises
-    InputError where it cannot be read, or is empty."""
+    """The paths that somebody's list names, sorted: a line each, or the first column of a .csv. Raises InputError
+    where it cannot be read, is empty, or names what has no suffix."""
     try:
         if path.suffix.lower() == ".csv":
             rows = csv.reader(io.StringIO(read_text(path), newline=""))
@@ -108,6 +113,9 @@ def lines_of(path: Path, flag: str) -> list[bytes]:
     except (OSError, ValueError) as e:
         raise InputError(f"{flag} {path}: cannot be read ({e})") from e
     lines = lines[1:] if lines and lines[0].lower() in _WORDS else lines
+    if bad := next((line for line in lines if b"." not in line.rpartition(b"/")[2]), None):
+        raise InputError(f"{flag} {path}: {bad.decode('utf-8', 'replace')} has no suffix; give the paths of files")
+    lines = [_whole(line, path.parent) if b".." in line.split(b"/") else line for line in lines]
     if not lines:
         raise InputError(f"{flag} {path}: names no image; give a line per image")
     lines.sort()

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 from misc.errors import InputError, one_line
+from misc.files.images import at_size, to_8_bit
 from misc.files.labels import voc_palette
 from misc.report.overview import cam_overlay, cutout, label_overlay
 
@@ -76,7 +77,7 @@ class Desk:
             except OSError as e:
                 raise Refused(415, f"This file {one_line(e)}.") from e
             number = secrets.token_hex(8)
-            self.held[number] = found
+            self.held[number] = {kind: _as_shown(array, found["image"]) for kind, array in found.items()}
             while len(self.held) > _KEPT:
                 self.held.popitem(last=False)
         height, width = found["image"].shape[:2]
@@ -98,13 +99,20 @@ class Desk:
         inside = array >= 255 * _threshold(query)
         if how == "-cutout":
             return _encoded(cutout(found["image"], inside), "PNG")
-        drawn = label_overlay(found["image"], inside, voc_palette()[[0, 5]])
-        return _encoded(cam_overlay(found["image"], array) if kind == "cam" else drawn, "JPEG")
+        if kind == "cam":
+            return _encoded(cam_overlay(found["image"], array), "JPEG")
+        return _encoded(label_overlay(found["image"], inside, voc_palette()[[0, 5]]), "JPEG")
 
     def page(self) -> bytes:
         facts = {"titles": dict(self.titles), "maxBytes": self.max_bytes}
         text = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
         return text.replace("{{facts}}", html.escape(json.dumps(facts))).encode()
+
+
+def _as_shown(array: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A map of 16 bits at a quarter of the image's size -> one of 8 at the whole."""
+    array = array if array.dtype == np.uint8 else to_8_bit(array)
+    return array if array.ndim == 3 else at_size(array, image.shape[:2])
 
 
 def _threshold(query: str) -> float:

@@ -83,7 +83,7 @@ def each(
     the parts of the fingerprint of each output. make(item, its reads) -> what is to be written, a Write per output, or
     what batches take. What is raised is the item's failure. key, facts: of the record (misc/run/records.py) that is
     written before the first result, or where all is kept. Where the items are a shard's (args.at_shard), a marker says
-    at its end how it went, and while that is as it was, no file is read (misc/run/shards.py).
+    at its end how it went, and while that is as it was, no file is decoded (misc/run/shards.py).
     """
     how = {"what": what, "batches": batches, "key": key, "facts": facts}
     if args.at_shard is None or not items:

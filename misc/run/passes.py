@@ -50,6 +50,8 @@ def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str, 
         if is_main():
             _begin(args, args_file, parts)
         on = [name for name in passes if getattr(args, name)]
+        if parts > 1:
+            _require_trained(on, args)
         args.evaluates_alone = all(name.startswith("eval") for name in on)
         failures = Failures(args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv"))
         for by_shards, names in groupby(on, lambda name: hand_out is not None and name.startswith("make_")):
@@ -105,16 +107,22 @@ def _begin(args: Args, args_file: str, parts: int) -> None:
     write_json(args.result_dir / args_file, held)
 
 
-def _leave_out(names: Sequence[str], args: Args) -> None:
-    """Passes that need all shards, in a run that has some of them. Raises InputError for trainings."""
+def _require_trained(names: Sequence[str], args: Args) -> None:
+    """Raises InputError where a run that has some of the shards shall train: that needs them all."""
     if trains := next((name for name in names if name.startswith("train_")), None):
         raise InputError(f"--shard {args.shard}: first run {trains}, by torchrun or alone; then give --{trains} False")
+
+
+def _leave_out(names: Sequence[str], args: Args) -> None:
+    """Passes that need all shards, in a run that has some of them."""
     left = ", ".join(name.removesuffix("_pass") for name in names)
     print(f"left out: {left}; once all shards are done, the same command with --shard 0/1 runs them", flush=True)
 
 
 def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, failures: Failures, to: HandOut) -> None:
     """Passes shard by shard; what their markers say of failures, if other processes found them, is added."""
+    if not is_main():
+        return
     started, count = time.perf_counter(), importlib.import_module("step.sets").count_images(args)
     numbers, steps = mine(args, count), [name.removesuffix("_pass") for name in names]
     to(names, [passes[name].load() for name in names], numbers, args, failures)

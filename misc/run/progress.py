@@ -107,9 +107,9 @@ class Progress:
             sys.stderr.flush()
 
 
-def progress(iterable: Iterable[Item], total: int | None, text: str, talk: Talk) -> Iterator[Item]:
+def progress(iterable: Iterable[Item], total: int | None, text: str, talk: Talk, unit: str = "img") -> Iterator[Item]:
     """The same items; tells how many of them were taken."""
-    with Progress(total, text, talk) as told:
+    with Progress(total, text, talk, unit) as told:
         for item in iterable:
             yield item
             told.update()

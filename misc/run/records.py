@@ -142,22 +142,24 @@ def _same(flag: str, given: Any, made_with: Any) -> bool:
     return given == made_with
 
 
-def maps_of_run_sample(args: Args) -> tuple[Path, Path | None, int | None]:
-    """run_slic.py's images, the folder of their maps and how many of them: what its flags say, else what run_sample.py
-    recorded. Raises InputError where neither tells."""
-    if args.img_root is not None and args.prob_root is not None:
-        return args.img_root, args.prob_root, args.limit
+def maps_of_run_sample(args: Args) -> tuple[Path, Path | None, int | None, Path | None]:
+    """run_slic.py's images, the folder of their maps, how many of them and the list of them: what its flags say, else
+    what run_sample.py recorded. Raises InputError where neither tells."""
+    own = args.img_root or (args.manifest and args.manifest.parent)
+    if own is not None and args.prob_root is not None:
+        return own, args.prob_root, args.limit, args.manifest
     path = record_path(args, "cam")
     held = read_record(path)
-    if not held and args.img_root is None:
+    if not held and own is None:
         raise InputError(f"{path} is missing: run run_sample.py first, or give --img_root and --prob_root")
     if not held:  # of before there were records, or of another program
-        return args.img_root, args.prob_root or args.result_dir / "cam", args.limit
-    places = {"sal_dataset_dir": args.places["img_root"], "limit": args.places["limit"]}
+        return own, args.prob_root or args.result_dir / "cam", args.limit, args.manifest
+    places = {"sal_dataset_dir": args.places["img_root"], **{name: args.places[name] for name in ("limit", "manifest")}}
     found, folder = _settings_of(held, args, places, path), Path(os.path.normpath(args.result_dir / held["folder"]))
     root = found.get("sal_dataset_dir")
     if not isinstance(root, Path):
         raise InputError(f"{path}: does not say what run_sample.py labelled; give --img_root and --prob_root")
     if args.img_root is not None and not _same("img_root", args.img_root, root):
         raise InputError(f"--img_root {args.img_root}: {folder} holds maps of {root} ({path}); give --prob_root too")
-    return args.img_root or root, args.prob_root or folder, args.limit or found.get("limit")
+    manifest = args.manifest or (found.get("manifest") if args.img_root is None else None)
+    return args.img_root or root, args.prob_root or folder, args.limit or found.get("limit"), manifest
