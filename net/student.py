@@ -12,7 +12,7 @@ from misc.errors import InputError
 from misc.files.download import sha256_of
 
 STUDENT = Path(__file__).with_suffix(".safetensors")
-SHA256 = "87a8c0b54fa945c58ca9b8a0154ee1988dc0976006d058f25142760993c83ed1"
+SHA256 = "ec5628a505195f2d507cdc5a1b3d515218f18943b38d6c2ab937050512eeb983"
 
 
 def student_file() -> Path:
