@@ -33,6 +33,7 @@ from misc.run.passes import run_passes
 from misc.run.records import lent
 from pgt.crf import CRF_RECIPES, CRFParams
 from pgt.seam_weights import SEAMWeights
+from run_sample import MakeSal, Sal
 
 ROOT = Path(__file__).resolve().parent
 
@@ -40,10 +41,13 @@ ROOT = Path(__file__).resolve().parent
 PASSES = {
     "train_seam_pass": Pass(True, "step.train_seam", "train_seam", often=True),  # torchrun: on several devices
     "make_cam_pass": Pass(True, "step.make_cam:run_classes", "cam", {"train_seam": "cam_weights"}, often=True),
-    "make_crf_pass": Pass(True, "step.make_crf", "crf", {"cam": ""}),
-    "eval_cam_pass": Pass(True, "step.eval_cam", reads={"cam": ""}),
+    "make_sal_pass": Pass(True, "step.make_sal:run_classes", "sal"),  # for --bg_cue
+    "make_crf_pass": Pass(True, "step.make_crf", "crf", {"cam": "", "sal": ""}),
+    "eval_cam_pass": Pass(True, "step.eval_cam", reads={"cam": "", "sal": ""}),
     "train_aff_pass": Pass(True, "step.train_aff", "train_aff", {"crf": "", "train_seam": "aff_network"}),
-    "make_sem_seg_pass": Pass(True, "step.make_sem_seg", "sem_seg", {"cam": "", "train_aff": "sem_seg_weights"}),
+    "make_sem_seg_pass": Pass(
+        True, "step.make_sem_seg", "sem_seg", {"cam": "", "sal": "", "train_aff": "sem_seg_weights"}
+    ),
     "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg", reads={"sem_seg": ""}),
     "train_seg_pass": Pass(True, "step.train_seg", "train_seg", {"sem_seg": "seg_labels", "train_seam": "seg_network"}),
     "make_seg_pass": Pass(True, "step.make_seg", "seg", {"train_seg": "make_seg_weights"}),
@@ -75,7 +79,7 @@ class Images:
     limit: int | None = flag(None, "take only the first LIMIT images by name", often=True, at_least=1)
 
 
-@stage("sizes", of=("make_cam", "make_crf", "make_sem_seg", "make_seg"))
+@stage("sizes", of=("make_cam", "make_sal", "make_crf", "make_sem_seg", "make_seg"))
 class Sizes:
     max_side: int = flag(1024, "a longer side is scaled down to this for networks and CRFs", at_least=1)
     crf_scale: float = flag(1.0, "CRFs are for pictures this many times smaller than VOC's, of 500 pixels", above=0)
@@ -111,8 +115,9 @@ class Seam:
     pcm_factor: float = flag(10, "the same for the layers of SEAM's pixel correlation module", at_least=0)
     init: str = flag(
         "published",
-        "new layers' start: random; for short trainings a whitened PCM; also a classifier of class means",
-        choices=("published", "whitened", "prototypes"),
+        "new layers' start: random; for short trainings a whitened PCM; also a classifier of class means, or of "
+        "ImageNet's classes",
+        choices=("published", "whitened", "prototypes", "imagenet"),
     )
     jitter: float = flag(0.3, "jitter of brightness, contrast and saturation", at_least=0, at_most=1)
     hue: float = flag(0.1, "hue is turned by up to this share", at_least=0, at_most=1)
@@ -128,6 +133,20 @@ class Cam:
         choices=("auto", "seam", "irn"),
     )
     cam_bits: int = flag(8, "bits per value of a map", choices=(8, 16))
+
+
+@stage("what tells object from background", of=("make_crf", "make_sem_seg"))
+class Cue:
+    bg_cue: str = flag(
+        "cam",
+        "background; cam: where no CAM is high, as published; both: also by saliency, of a network that learned "
+        "without masks; saliency: by that alone",
+        often=True,
+        choices=("cam", "both", "saliency"),
+    )
+    bg_share: float = flag(
+        0.4, "of --bg_cue both, the share of saliency in a pixel's highest map", at_least=0, at_most=1
+    )
 
 
 @stage("make_crf: class activation maps -> RESULT_DIR/crf_la and crf_ha/<name>.npz", of=("make_crf",))
@@ -184,7 +203,11 @@ class SemSeg:
 class Seg:
     network: str | None = flag(None, "backbone; none: seam_network")
     weights: str | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
-    head: str = flag("largefov", "head", choices=("largefov", "deeplabv3"))
+    head: str = flag(
+        "largefov",
+        "head; topdown starts from train_seam's classifier and from a saliency network",
+        choices=("largefov", "deeplabv3", "topdown"),
+    )
     fix_norms: bool = flag(False, "the backbone's batch norms stay as they are")
     norm_momentum: float = flag(3e-4, "running statistics move by this share", at_least=0, at_most=1)
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
@@ -197,6 +220,9 @@ class Seg:
     weight_decay: float = flag(5e-4, "weight decay, of biases none", at_least=0)
     head_factor: float = flag(10.0, "the head's learning rate is this many times the backbone's", above=0)
     ema: float = flag(0.0, "what a step keeps of the mean of the weights; 0: no mean", at_least=0, at_most=1)
+    optimizer: str = flag("sgd", "optimiser", choices=("sgd", "adamw"))
+    warm_up: float = flag(0.0, "share of the steps in which the rate rises", at_least=0, at_most=1)
+    clip: float = flag(0.0, "largest norm of the gradient; 0: any", at_least=0)
     loss: str = flag(
         "cross_entropy", "generalized cross entropy trusts labels less", choices=("cross_entropy", "generalized")
     )
@@ -218,8 +244,8 @@ class Segmenter:
 
 
 STAGES = (
-    Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Crf(), Aff(), MakeSemSeg(), SemSeg(), Seg(),
-    Segmenter(), Parts(), Run(), Device(), Shapes(), Forwards(), Shards(),
+    Images(), Sizes(), Method(), Seam(), Training(seed=1), Course(), Cam(), Cue(), MakeSal(), Sal(), Crf(), Aff(),
+    MakeSemSeg(), SemSeg(), Seg(), Segmenter(), Parts(), Run(), Device(), Shapes(), Forwards(), Shards(),
 )  # fmt: skip
 
 # as the authors ran it, where that is neither right nor best

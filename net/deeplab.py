@@ -1,10 +1,17 @@
-"""DeepLab: semantic segmentation by dilated convolutions. Chen et al., ICLR 2015 (LargeFOV), arXiv 1706.05587 (v3)."""
+"""Segmentation networks: DeepLab's heads, and one that starts from a classifier and a saliency network.
 
+Chen et al., ICLR 2015 (LargeFOV), arXiv 1706.05587 (v3); Lin et al., CVPR 2017 (top down).
+"""
+
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from net.network import Backbone, Fixed, NetFacts, Network, resized
+from net.saliency import WIDTH, SalNet, TopDown
 
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
@@ -29,7 +36,43 @@ class LargeFOV(nn.Module):
         return self.cls_conv(self.dropout(x))
 
 
-HEADS = {"largefov": LargeFOV, "deeplabv3": lambda dim, channels, d: DeepLabHead(dim, channels, (d, 2 * d, 3 * d))}
+class ClassesTopDown(TopDown):
+    """All taps -> logits (N,C,h,w) at stride 4: what a linear classifier says of the last one, and what a decoder adds.
+
+    It needs little training where both have learned before: the classifier as a CAM network's, the decoder as that of a
+    saliency network (start_from).
+    """
+
+    def __init__(self, dims: Sequence[int], num_channels: int):
+        super().__init__()
+        self.add_decoder(dims)
+        self.out = nn.Conv2d(WIDTH, num_channels, 1)
+        self.classifier = nn.Conv2d(dims[-1], num_channels, 1)
+        for conv in (self.out, self.classifier):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        fine = self.out(self.decoded(features))
+        return fine + resized(self.classifier(features[-1]), fine.shape[2:])
+
+    @torch.no_grad()
+    def start_from(self, classes: Tensor | None, saliency: SalNet | None) -> None:
+        """classes: rows (K,D) of a classifier of the classes; saliency: a network whose map, turned around, is the
+        background's. What is None, or does not fit, starts anew."""
+        if classes is not None:
+            self.classifier.weight[1:, :, 0, 0] = classes
+        if saliency is not None and [r.weight.shape for r in saliency.reduce] == [r.weight.shape for r in self.reduce]:
+            self.reduce.load_state_dict(saliency.reduce.state_dict())
+            self.smooth.load_state_dict(saliency.smooth.state_dict())
+            self.out.weight[0], self.out.bias[0] = -saliency.out.weight[0], -saliency.out.bias[0]
+
+
+HEADS = {
+    "largefov": lambda dims, channels, d: LargeFOV(dims[-1], channels, d),
+    "deeplabv3": lambda dims, channels, d: DeepLabHead(dims[-1], channels, (d, 2 * d, 3 * d)),
+    "topdown": lambda dims, channels, d: ClassesTopDown(dims, channels),
+}
 
 
 class SegNet(Network):
@@ -49,7 +92,8 @@ class SegNet(Network):
         super().__init__(backbone, facts)
         self.fix(Fixed(norms=fix_norms))
         dilation = max(1, _FIELD // backbone.stride)
-        self.head = HEADS[facts.head](backbone.tap_dims[-1], facts.num_classes + 1, dilation)
+        dims = (backbone.quarter_dim, *backbone.tap_dims)
+        self.head = HEADS[facts.head](dims, facts.num_classes + 1, dilation)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = norm_momentum
@@ -59,5 +103,6 @@ class SegNet(Network):
         return resized(self.grid(img), img.shape[2:])
 
     def grid(self, img: Tensor) -> Tensor:
-        """As forward, but (N,K+1,h,w) at the backbone's stride."""
-        return self.head(self.backbone(self.normalised(img)))
+        """As forward, but (N,K+1,h,w) at the head's stride: that of the backbone, or 4."""
+        taps = self.backbone.all_taps(self.normalised(img))
+        return self.head(taps if isinstance(self.head, TopDown) else taps[-1])

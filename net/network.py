@@ -38,6 +38,11 @@ class Backbone(nn.Module):
     def taps(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.deeper(self.quarter(x))
 
+    def all_taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        """quarter(x), then the taps."""
+        low = self.quarter(x)
+        return low, *self.deeper(low)
+
 
 @dataclass(frozen=True)
 class NetFacts:
@@ -46,8 +51,9 @@ class NetFacts:
     layout: "cam", the published CAM network; "imagenet", features exactly as the ImageNet classifier saw them, only
     denser, so that its fully connected layer is a CAM classifier without training. head: "sigmoid" (CAM network, multi-
     label, no bias), "softmax" (CAM network, one label, with bias), "seam", "affinity" and "saliency" (num_classes 0),
-    or a segmentation head ("largefov", "deeplabv3"); "none" where a file holds a backbone alone. num_classes: without
-    background. mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its backbone.
+    or a segmentation head ("largefov", "deeplabv3", "topdown"); "none" where a file holds a backbone alone.
+    num_classes: without background. mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its
+    backbone.
     """
 
     network: str

@@ -19,6 +19,14 @@ def class_prototypes(features: Tensor, label: Tensor) -> Tensor:
     mean = x.mean(0)
     share = y.mean(0)[:, None]
     weights = (y - y.mean(0)).T @ (x - mean) / (len(y) * share * (1 - share)).clamp(min=_EPS)
-    weights -= (weights @ mean)[:, None] * mean / (mean @ mean).clamp(min=_EPS)
+    return calibrated(weights, features)
+
+
+def calibrated(weights: Tensor, features: Tensor) -> Tensor:
+    """Classifier weights (K,D) for pooled features (n,D) -> the same without their part along the mean of all features,
+    which a bias would take away, and so long that a class's logits have standard deviation 1 over the images."""
+    x, weights = features.double(), weights.double()
+    mean = x.mean(0)
+    weights = weights - (weights @ mean)[:, None] * mean / (mean @ mean).clamp(min=_EPS)
     spread = (x @ weights.T).std(0, correction=0)[:, None]
     return torch.where(spread > _EPS, weights / spread.clamp(min=_EPS), 0.0).to(features.dtype)

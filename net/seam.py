@@ -112,3 +112,8 @@ def normalised_cam(cam: Tensor) -> Tensor:
     cam = F.relu(cam[:, 1:] - _EPS) / (cam[:, 1:].amax((2, 3), keepdim=True) + _EPS)
     highest = cam.amax(1, keepdim=True)
     return torch.cat([1 - highest, cam * (cam == highest)], 1)
+
+
+def classifier_of(network: Network) -> nn.Conv2d:
+    """Of a SEAM network, background first, or of a CAM network."""
+    return network.fc8 if isinstance(network, SEAMNet) else network.classifier

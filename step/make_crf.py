@@ -1,6 +1,6 @@
 """Class activation maps -> CRF maps with much and with little background, for the labels of AffinityNet.
 
-Reads   the images of the set (step/sets.py); RESULT_DIR/cam/<name>.npz
+Reads   the images of the set (step/sets.py); RESULT_DIR/cam/<name>.npz; for --bg_cue RESULT_DIR/sal/<name>.png
 Writes  RESULT_DIR/crf_la/<name>.npz and crf_ha: keys (P+1,), labels, background 0 first; cam (P+1,H,W) uint8,
         marginals; scale: cam * scale is in [0,1]
 Paper   Ahn & Kwak, CVPR 2018 (section 3.2); SEAM and HFPL for the parameters
@@ -17,13 +17,13 @@ import numpy as np
 
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
-from misc.files.predictions import read_cams
 from misc.files.store import write_cams
 from misc.run.each import Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import resize_maps
 from pgt.crf import CRFParams, mean_field, unary_from_cam
+from step.cue import files_of, read_cued, settings_of, share_of
 from step.refine import batches_on, crf_on, refining_device
 from step.sets import largest_first, open_train, shard_of
 
@@ -36,12 +36,12 @@ FOLDERS = ("crf_la", "crf_ha")
 def run(args: Args, failures: Failures) -> None:
     images, params = open_train(args).images, args.crf.at_scale(args.crf_scale)
     images = images.take(shard_of(args, len(images)))
-    settings = {**asdict(params), "max_side": args.max_side}
-    device = refining_device(args)
+    settings = {**asdict(params), "max_side": args.max_side, **settings_of(args)}
+    device, share = refining_device(args), share_of(args)
 
     def make(item: Item, data: Sequence[Held]) -> Work | list[Write]:
         image = read_image(data[0])
-        cams = read_cams(data[1], image.shape[:2])
+        cams = read_cued(data[1:], image.shape[:2], share)
         work = Work(image, at_most(image, args.max_side), np.append(0, cams.labels), cams.scores)
         if device:
             return work
@@ -53,7 +53,7 @@ def run(args: Args, failures: Failures) -> None:
 
     items = [
         Item(file, tuple(args.result_dir / f / f"{name}.npz" for f in FOLDERS),
-             (file, args.result_dir / "cam" / f"{name}.npz"), "make_cam")
+             (file, *files_of(name, args)), "make_cam")
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     parts = [{**settings, "alpha": alpha} for alpha in args.crf_alphas]

@@ -13,8 +13,9 @@ from misc.run.flags import Args
 from net import SalNet
 from net.student import student_file
 from net.weights import read_network
+from step.cue import share_of
 from step.sal_labels import label_images
-from step.sets import open_images
+from step.sets import open_all, open_images, shard_of
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -22,6 +23,16 @@ def run(args: Args, failures: Failures) -> None:
         return
     file, images = weights_of(args), open_images(args).images
     label_images("make_sal", "sal", read_network(file, SalNet), sha256_of(file), images, args, failures)
+
+
+def run_classes(args: Args, failures: Failures) -> None:
+    """Of a set with classes, where --bg_cue needs them."""
+    if not share_of(args):
+        return
+    images = open_all(args)
+    images = images.take(shard_of(args, len(images)))
+    file, files = weights_of(args), dict(zip(images.names, images.files, strict=True))
+    label_images("make_sal", "sal", read_network(file, SalNet), sha256_of(file), files, args, failures)
 
 
 def weights_of(args: Args) -> Path:

@@ -2,7 +2,8 @@
 
     python run_voc.py ... --sem_seg_weights resnet38_aff.pth        with a published network
 
-Reads   the images of all parts; RESULT_DIR/cam/<name>.npz; RESULT_DIR/ckpt/aff.pth
+Reads   the images of all parts; RESULT_DIR/cam/<name>.npz; for --bg_cue
+        RESULT_DIR/sal/<name>.png; RESULT_DIR/ckpt/aff.pth
 Writes  RESULT_DIR/sem_seg/<name>.png, palette pictures as VOC's masks; with --sem_seg_soft also
         sem_seg_soft/<name>.npz, scores of the background and the present classes in the format of CRF maps; with
         --sem_seg_confidence also sem_seg_sure/<name>.png, void where unsure, which train_seg then learns from
@@ -24,7 +25,7 @@ from misc.files.download import sha256_of
 from misc.files.held import Held
 from misc.files.images import limit_side, read_image
 from misc.files.labels import write_mask
-from misc.files.predictions import Cams, read_cams
+from misc.files.predictions import Cams
 from misc.files.store import write_cams
 from misc.run.device import in_turns, out_of_memory, pick_device, refines_on, side_step_for
 from misc.run.each import Item, Write, each
@@ -38,6 +39,7 @@ from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
 from pgt.crf import dense_crf
 from pgt.sizes import network_size
+from step.cue import files_of, read_cued, settings_of, share_of
 from step.sets import open_all, shard_of
 
 if TYPE_CHECKING:
@@ -54,19 +56,19 @@ def run(args: Args, failures: Failures) -> None:
     outs += ["sem_seg_soft/{}.npz"] if args.sem_seg_soft else []
     items = [
         Item(file, tuple(args.result_dir / out.format(name) for out in outs),
-             (file, args.result_dir / "cam" / f"{name}.npz"), "make_cam")
+             (file, *files_of(name, args)), "make_cam")
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     require_files([item.reads[1] for item in items], "CAMs", "make_cam")
     weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
     net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
     device = pick_device(args.device, args.deterministic)
-    step = side_step_for(device, args.side_step)
+    step, share = side_step_for(device, args.side_step), share_of(args)
     embed = embedder(net.to(device), refines_on(device))
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
         image = read_image(data[0])
-        cams = read_cams(data[1], image.shape[:2])
+        cams = read_cued(data[1:], image.shape[:2], share)
         labels = np.append(0, cams.labels)
         with out_of_memory("lower --max_side"):
             scores = pseudo_scores(image, cams, embed, params, args.max_side, step)
@@ -78,7 +80,7 @@ def run(args: Args, failures: Failures) -> None:
         return writes
 
     settings = {**asdict(params), "max_side": args.max_side, "weights": sha256, "soft": args.sem_seg_soft}
-    settings |= {"side_step": step} if step else {}
+    settings |= ({"side_step": step} if step else {}) | settings_of(args)
     facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
     each("make_sem_seg", items, settings, make, args, failures, key="sem_seg", facts=facts)
 

@@ -32,9 +32,12 @@ from misc.train.augment import hsv_jitter, random_crop, random_flip, resize
 from misc.train.loop import factor_groups
 from misc.train.recolor import hsv_jitter_steps, recolored
 from misc.train.stage import Stage, require_files, start_of, train
-from net import NetFacts, Network
+from net import CAMNet, NetFacts, Network, SalNet, SEAMNet
+from net.deeplab import ClassesTopDown
 from net.network import parameter_groups
-from net.weights import load_backbone, require_network, save_checkpoint
+from net.seam import classifier_of
+from net.student import student_file
+from net.weights import load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
 from pgt.losses import generalized_cross_entropy
 from step.sets import open_train
 
@@ -70,9 +73,26 @@ def at_most_epoches(recipe: Seg, num_images: int, epoches: float) -> Seg:
 def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) -> Network:
     network = net.build_from(facts, fix_norms=recipe.fix_norms, norm_momentum=recipe.norm_momentum)
     load_backbone(network, weights, progress)
+    if isinstance(network.head, ClassesTopDown):
+        network.head.start_from(classifier_in(weights, facts), saliency_of(facts))
+        return network
     *_, classifier = (module for module in network.head.modules() if isinstance(module, nn.Conv2d))
     nn.init.normal_(classifier.weight, std=0.01)  # classes start alike, which saves a short training its start
     return network
+
+
+def classifier_in(weights: Path | None, facts: NetFacts) -> Tensor | None:
+    """Rows (K,D) of the classifier of these classes, where the weights are a CAM network's."""
+    network = weights and read_checkpoint(weights)
+    if not isinstance(network, (CAMNet, SEAMNet)) or network.facts.class_names != facts.class_names:
+        return None
+    return classifier_of(network).weight[-facts.num_classes :, :, 0, 0]
+
+
+def saliency_of(facts: NetFacts) -> SalNet | None:
+    """The saliency network that comes along, where it has this backbone."""
+    network = read_network(student_file(), SalNet)
+    return network if network.facts.network == facts.network else None
 
 
 class SegTask:

@@ -54,6 +54,8 @@ SCORES = {
     "miou": ("mIoU", "high"),
     "contour_f": ("contour F", "high"),
     "best_threshold": ("best threshold", None),
+    "mask_free_threshold": ("threshold without masks", None),
+    "miou_mask_free": ("mIoU there", "high"),
     "share": ("foreground share", None),
     "disagreement": ("label disagreement", None),
     "doubt": ("doubt", None),

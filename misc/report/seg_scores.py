@@ -153,5 +153,5 @@ def score_splits(
 
 def _in_percent(row: Mapping[str, object]) -> str:
     numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and not np.isnan(value)}
-    scale = {"n": 1, "best_threshold": 1}
+    scale = {"n": 1, "best_threshold": 1, "mask_free_threshold": 1}
     return ", ".join(f"{name} {round(scale.get(name, 100) * value, 3):.4g}" for name, value in numbers.items())

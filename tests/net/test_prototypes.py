@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from net.prototypes import class_prototypes
+from net.prototypes import calibrated, class_prototypes
 
 
 def made(n=60, seed=0):
@@ -38,3 +38,15 @@ def test_a_class_of_no_image_or_of_all_is_zero():
 def test_shapes_that_do_not_fit(shapes):
     with pytest.raises(ValueError, match="both start with images"):
         class_prototypes(*(torch.ones(shape) for shape in shapes))
+
+
+def test_calibrated_rows_differ_in_length_and_common_part_alone():
+    x, _ = made()
+    rows = torch.randn(4, 16, generator=torch.Generator().manual_seed(2)) * torch.tensor([[0.1], [1], [10], [0]])
+    out = calibrated(rows, x)
+    logits = x @ out.T
+    assert torch.allclose(logits[:, :3].std(0, correction=0), torch.ones(3), atol=1e-4) and not out[3].any()
+    assert (x.mean(0) @ out.T).abs().max() < 1e-4
+    left = rows[:3] - out[:3] * (rows[:3] * out[:3]).sum(1, keepdim=True) / (out[:3] ** 2).sum(1, keepdim=True)
+    mean = x.mean(0) / x.mean(0).norm()
+    assert torch.allclose(left, (left @ mean)[:, None] * mean, atol=1e-4)

@@ -216,7 +216,7 @@ def test_starts_of_short_trainings(toy, gpu):
     with gpu() as device:
         for place in (torch.device("cpu"), device):
             network = network_of("efficientnet_lite0", "seam").to(place)
-            train_seam.begin(train_seam.SeamTask(network, data, recipe, SEAMWeights()), 0)
+            train_seam.begin(train_seam.SeamTask(network, data, recipe, SEAMWeights()), 0, None)
             starts.append([network.fc8.weight.detach().cpu(), network.f9.weight.detach().cpu()])
     for one, other in zip(*starts, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)

@@ -1,19 +1,23 @@
 """How a short training of SEAM starts."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import net
 import run_voc
-from data.toy import write_toy
+from data.toy import CLASS_NAMES, write_toy
+from misc.errors import InputError
 from misc.files.images import read_image
 from misc.run.passes import run_passes
 from misc.train.recolor import recolored
 from net import NetFacts
+from net.weights import load, save_checkpoint
 from step.sets import open_train
-from step.train_seam import SeamTask, begin, build, loss_weights
+from step.train_seam import SeamTask, begin, build, imagenet_rows, loss_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def start(root, *flags):
     losses = loss_weights(args)
     head = "seam" if losses else "sigmoid"
     facts = NetFacts(recipe.network, len(data.class_names), head=head, class_names=data.class_names)
-    task = begin(SeamTask(network := build(facts, None, recipe, False), data, recipe, losses), seed=0)
+    task = begin(SeamTask(network := build(facts, None, recipe, False), data, recipe, losses), seed=0, weights=None)
     return network.eval(), task
 
 
@@ -46,6 +50,33 @@ def test_a_network_of_prototypes_knows_its_images(root, method):
     logits, labels = np.stack(logits), task.data.labels > 0
     assert logits[labels].mean() > logits[~labels].mean() + 1
     assert {"plain": "classifier", "hfpl": "fc8"}[method] in dict(network.named_children())
+
+
+def test_a_network_of_imagenets_classes_knows_them_untrained(photographs):
+    """Classes that ImageNet knows, and one that it does not, which images tell."""
+    rows = imagenet_rows("efficientnet_lite0", ("cat", "gizmo", "golf ball"), None)
+    assert rows.shape == (3, 1280) and rows[0].any() and not rows[1].any()
+    network, _ = load("efficientnet_lite0", None, Path("unused"), progress=False)
+    img = torch.from_numpy(photographs.cat.copy()).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        logits = network.features(img).mean((2, 3)) @ rows.T
+    assert logits[0].argmax() == 0 and logits[0, 0] > 1
+
+
+def test_rows_of_imagenet_take_the_place_of_prototypes_where_they_are_known(root, capsys, monkeypatch):
+    monkeypatch.setattr("step.train_seam.synsets_of", lambda name: (3, 4) if name == CLASS_NAMES[1] else ())
+    prototypes, _ = start(root, "--method", "plain")
+    mixed, _ = start(root, "--method", "plain", "--seam_init", "imagenet")
+    same = (prototypes.classifier.weight == mixed.classifier.weight).flatten(1).all(1)
+    assert same.tolist() == [name != CLASS_NAMES[1] for name in CLASS_NAMES]
+    rest = ", ".join(name for name in CLASS_NAMES if name != CLASS_NAMES[1])
+    assert "known from ImageNet: 1 of 6; from images alone: " + rest in capsys.readouterr().out
+
+
+def test_a_start_that_holds_no_classifier_of_imagenet(tmp_path):
+    save_checkpoint(tmp_path / "a.pth", net.build("efficientnet_lite0", 3))
+    with pytest.raises(InputError, match="--seam_init imagenet: .*a.pth holds no classifier of ImageNet's 1000"):
+        imagenet_rows("efficientnet_lite0", ("cat",), tmp_path / "a.pth")
 
 
 def test_the_same_start_twice_and_rates_of_the_groups(root):
