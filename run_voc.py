@@ -191,6 +191,10 @@ class MakeSemSeg:
 
 @stage("the recipe of make_sem_seg", prefix="sem_seg_", of=("make_sem_seg",))
 class SemSeg:
+    walk: bool = flag(
+        True,
+        "along AffinityNet's affinities; False: the CRF alone, without train_aff, which some hundred images mislead",
+    )
     scale: float = flag(1.0, "scale of the image on whose grid, a cell per 8 x 8 pixels, the walk is", above=0)
     alpha: float = flag(6.0, "background is (1 - highest CAM) to this power", above=0)
     beta: float = flag(8.0, "power of the affinities", at_least=0)
@@ -209,6 +213,9 @@ class Seg:
         choices=("largefov", "deeplabv3", "topdown"),
     )
     fix_norms: bool = flag(False, "the backbone's batch norms stay as they are")
+    fix_classes: bool = flag(
+        False, "of head topdown, backbone and classifier stay as train_seam left them: some hundred images spoil them"
+    )
     norm_momentum: float = flag(3e-4, "running statistics move by this share", at_least=0, at_most=1)
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
     scale: tuple[float, float] = flag((0.5, 1.5), "images are resized by LOW HIGH before the crop", above=0)

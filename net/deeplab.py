@@ -13,6 +13,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from net.network import Backbone, Fixed, NetFacts, Network, resized
 from net.saliency import WIDTH, SalNet, TopDown
 
+_CONTEXT = 4.0  # weight of what an image has as a whole, beside what a pixel has
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
 
@@ -54,7 +55,9 @@ class ClassesTopDown(TopDown):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         fine = self.out(self.decoded(features))
-        return fine + resized(self.classifier(features[-1]), fine.shape[2:])
+        coarse = self.classifier(features[-1])
+        coarse = coarse + _CONTEXT * coarse.mean((2, 3), keepdim=True)
+        return fine + resized(coarse, fine.shape[2:])
 
     @torch.no_grad()
     def start_from(self, classes: Tensor | None, saliency: SalNet | None) -> None:

@@ -36,7 +36,7 @@ from misc.train.stage import require_files, trained_file
 from net import AffinityNet, for_inference
 from net.affinitynet import affinity
 from net.weights import read_network
-from pgt.affinity import IGNORE, RADIUS, pair_indices, walk_labels
+from pgt.affinity import IGNORE, RADIUS, background_score, pair_indices, walk_labels
 from pgt.crf import dense_crf
 from pgt.sizes import network_size
 from step.cue import files_of, read_cued, settings_of, share_of
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from run_voc import SemSeg
 
 SURE = "sem_seg_sure"
+Walk = Callable[[np.ndarray, Cams], np.ndarray]
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -60,18 +61,22 @@ def run(args: Args, failures: Failures) -> None:
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     require_files([item.reads[1] for item in items], "CAMs", "make_cam")
-    weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
-    net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
-    device = pick_device(args.device, args.deterministic)
-    step, share = side_step_for(device, args.side_step), share_of(args)
-    embed = embedder(net.to(device), refines_on(device))
+    share, walk, facts, settings = share_of(args), None, {}, asdict(params)
+    if settings.pop("walk"):
+        weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
+        net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
+        device = pick_device(args.device, args.deterministic)
+        step = side_step_for(device, args.side_step)
+        walk = walker(embedder(net.to(device), refines_on(device)), params, args.max_side, step)
+        settings |= {"weights": sha256, **({"side_step": step} if step else {})}
+        facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
         image = read_image(data[0])
         cams = read_cued(data[1:], image.shape[:2], share)
         labels = np.append(0, cams.labels)
         with out_of_memory("lower --max_side"):
-            scores = pseudo_scores(image, cams, embed, params, args.max_side, step)
+            scores = pseudo_scores(image, cams, walk, params, args.max_side)
         writes: list[Write] = [partial(write_mask, label=label_map(scores, labels, 0))]
         if params.confidence:
             writes.append(partial(write_mask, label=label_map(scores, labels, params.confidence)))
@@ -79,9 +84,7 @@ def run(args: Args, failures: Failures) -> None:
             writes.append(partial(write_cams, keys=labels, cam=scores))
         return writes
 
-    settings = {**asdict(params), "max_side": args.max_side, "weights": sha256, "soft": args.sem_seg_soft}
-    settings |= ({"side_step": step} if step else {}) | settings_of(args)
-    facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
+    settings |= {"max_side": args.max_side, "soft": args.sem_seg_soft, **settings_of(args)}
     each("make_sem_seg", items, settings, make, args, failures, key="sem_seg", facts=facts)
 
 
@@ -95,25 +98,37 @@ def embedder(net: AffinityNet, device: torch.device) -> Callable[[np.ndarray], T
     return in_turns(embed, net.device)
 
 
-@torch.inference_mode()
-def pseudo_scores(
-    image: np.ndarray, cams: Cams, embed: Callable[[np.ndarray], Tensor], params: SemSeg, max_side: int, step: int = 0
-) -> np.ndarray:
+def walker(embed: Callable[[np.ndarray], Tensor], params: SemSeg, max_side: int, step: int = 0) -> Walk:
+    """-> image (H,W,3) uint8 and its CAMs -> scores (P+1,H,W) after a random walk, on the grid of the image times
+    params.scale, at max_side at most. embed: of embedder; step: of network_size."""
+
+    @torch.inference_mode()
+    def walk(image: np.ndarray, cams: Cams) -> np.ndarray:
+        size = limit_side(tuple(max(1, round(side * params.scale)) for side in image.shape[:2]), max_side)
+        size = network_size(size, 1.0, step, least=1)
+        features = embed(resize(image, size))
+        cam = torch.from_numpy(resize_maps(cams.scores, size)).to(features.device)
+        values = affinity(features, *pair_indices(RADIUS, features.shape[2:]))[0]
+        how = {"alpha": params.alpha, "beta": params.beta, "exp_times": params.exp_times}
+        return walk_labels(cam, cams.labels.tolist(), values, **how)[0].cpu().numpy()
+
+    return walk
+
+
+def pseudo_scores(image: np.ndarray, cams: Cams, walk: Walk | None, params: SemSeg, max_side: int) -> np.ndarray:
     """image (H,W,3) uint8 and its CAMs -> scores (P+1,H,W) float32 of background and present classes, which sum to 1.
 
-    The walk is on the grid of the image times params.scale; the CRF on the image; both at max_side at most. step: of
-    network_size.
+    walk: of walker; None: the CAMs as they are, beside the background's score. The CRF is on the image at max_side at
+    most.
     """
     size = image.shape[:2]
     if not cams.labels.size:
         return np.ones((1, *size), np.float32)
-    walked = limit_side(tuple(max(1, round(side * params.scale)) for side in size), max_side)
-    walked = network_size(walked, 1.0, step, least=1)
-    features = embed(resize(image, walked))
-    cam = torch.from_numpy(resize_maps(cams.scores, walked)).to(features.device)
-    values = affinity(features, *pair_indices(RADIUS, features.shape[2:]))[0]
-    walk = {"alpha": params.alpha, "beta": params.beta, "exp_times": params.exp_times}
-    scores = walk_labels(cam, cams.labels.tolist(), values, **walk)[0].cpu().numpy()
+    if walk:
+        scores = walk(image, cams)
+    else:
+        cam = torch.from_numpy(cams.scores)
+        scores = torch.cat([background_score(cam, params.alpha)[None], cam]).numpy()
     scores = scores / np.maximum(scores.sum(0), 1e-8)
     if params.crf is not None:
         crf_size = limit_side(size, max_side)

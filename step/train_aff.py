@@ -41,6 +41,8 @@ SEVERAL_PROCESSES = True
 
 
 def run(args: Args, failures: Failures) -> None:
+    if not args.sem_seg.walk:  # nothing would use it
+        return
     recipe = args.aff
     name, weights = start_of(args, "aff", require_network)
     images = open_train(args).images

