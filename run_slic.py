@@ -101,8 +101,9 @@ def parse(argv: Words | None = None) -> Args:
     args = TABLE.resolve({**given, "img_root": images, "prob_root": maps, "limit": limit, "manifest": manifest})
     args.sal_dataset_dir, args.cam_out_dir, args.cam_slic_out_dir = images, maps, args.output_root
     args.cam_pamr_out_dir, args.maps_of_others, args.images_flag = None, others, "--img_root"
+    args.args_file = "args_slic.json"
     return args
 
 
 if __name__ == "__main__":
-    sys.exit(run_passes(PASSES, parse, "args_slic.json"))
+    sys.exit(run_passes(PASSES, parse))

@@ -68,12 +68,13 @@ def plain(folder, tmp_path_factory):
 ALL = sorted((name, shard) for name in ("make_cam", "make_label", "make_slic") for shard in range(4))
 
 
-def test_parts_one_after_the_other(folder, plain, tmp_path, capsys):
+def test_parts_one_after_the_other(folder, plain, tmp_path, capsys, monkeypatch):
     for i in range(3):
         assert run(folder, "--result_dir", tmp_path, "--shard", f"{i}/3") == 0
     assert "left out: eval, doubtful, overview, report; once all shards are done" in capsys.readouterr().out
     assert contents(tmp_path) == plain and markers(tmp_path) == ALL and not (tmp_path / "report.html").exists()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json") if "runs" in path.parts}
+    monkeypatch.setattr("step.sets.image_size", None)  # headers of what is done are not looked at again
     assert run(folder, "--result_dir", tmp_path, "--shard", "0/1") == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before and (tmp_path / "report.html").is_file()
 

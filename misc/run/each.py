@@ -47,12 +47,13 @@ class Batches:
     """Work that is done in the caller's thread, on a device, while others read ahead and write: what make gives for up
     to `size` neighbours whose `key`s agree -> what is to be written of each. Where compute raises OutOfMemory, the rest
     of that key comes by half as many. fill: what is left after batches of size is filled up by its last, so that a
-    device that pays for every new shape meets one number of images per key."""
+    device that pays for every new shape meets one number of images per key. order: of the items that are looked at."""
 
     compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]]
     size: int = 1
     key: Callable[[Any], object] = lambda _: None
     fill: bool = False
+    order: Callable[[Sequence[Item]], Sequence[Item]] = list
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _make(
 ) -> int:
     """each, of all items."""
     todo = [item for item in items if item.source not in failures]
+    todo = batches.order(todo) if batches else todo
     for folder in {out.parent for item in items for out in item.outs}:
         require_writable(folder)
     cv2.setNumThreads(1)  # the workers are the parallelism

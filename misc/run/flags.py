@@ -137,13 +137,14 @@ class Args:
     """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
     a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any;
     maps_of_others: whether the maps of the run were made elsewhere; images_flag: the one that names its images;
+    args_file: what they are kept in, below RESULT_DIR;
     at_shard: the number of the shard that is under way, of a run by shards; opened: what is kept for later;
     evaluates_alone: whether evaluations are all that was asked for.
     """
 
     maps_of_others = False
     evaluates_alone = False
-    images_flag = "--sal_dataset_dir"
+    images_flag, args_file = "--sal_dataset_dir", "args.json"
     at_shard: int | None = None
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):

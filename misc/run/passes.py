@@ -24,31 +24,26 @@ HandOut = Callable[[Sequence[str], Sequence[Step], Sequence[int], Args, Failures
 _FILES = {"eval": "metrics.json", "doubtful": "doubtful.csv", "overview": "overview.png"}  # by how passes begin
 
 
-def run_passes(
-    passes: Mapping[str, Pass],
-    parse: Callable[[], Args],
-    args_file: str = "args.json",
-    hand_out: HandOut | None = None,
-) -> int:
-    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR/args_file; hand_out: who hands out
-    the shards, where flags do not say it (misc/run/shards.py).
+def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: HandOut | None = None) -> int:
+    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR; hand_out: who hands out the shards,
+    where flags do not say it (misc/run/shards.py).
 
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
     """
     settle_memory()
     tell_any_name()
-    return answered(lambda: _run(passes, parse, args_file, hand_out))
+    return answered(lambda: _run(passes, parse, hand_out))
 
 
-def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str, hand_out: HandOut | None) -> int:
+def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: HandOut | None) -> int:
     try:
         args = parse()
         require_apart(args, passes)
         hand_out = hand_out or _hand_out_of(args, parse)
         part, parts = part_of(args.shard) if hand_out else (0, 1)
         if is_main():
-            _begin(args, args_file, parts)
+            _begin(args, parts)
         on = [name for name in passes if getattr(args, name)]
         if parts > 1:
             _require_trained(on, args)
@@ -99,12 +94,12 @@ def _hand_out_of(args: Args, parse: Callable) -> HandOut | None:
     return partial(hand_out, Path(sys.modules[parse.__module__].__file__ or "").stem)
 
 
-def _begin(args: Args, args_file: str, parts: int) -> None:
+def _begin(args: Args, parts: int) -> None:
     if parts == 1:  # one of many does not look through folders in which others write
         remove_all_parts(args)
     require_writable(args.result_dir)
     held = {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()}
-    write_json(args.result_dir / args_file, held)
+    write_json(args.result_dir / args.args_file, held)
 
 
 def _require_trained(names: Sequence[str], args: Args) -> None:

@@ -22,6 +22,7 @@ from misc.run.memory import settle_memory
 from misc.run.progress import progress, talk_of
 
 _PART = re.compile(r"(auto|\d+)(?:/(\d+))?")
+TRIES = 3  # deaths at a shard before it is given up
 Step = Callable[["Args", Failures], None]
 
 

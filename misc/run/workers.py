@@ -21,10 +21,9 @@ from misc.run.apart import remove_all_parts
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args
 from misc.run.progress import Progress, talk_of
-from misc.run.shards import Step, Worker, flags_of
+from misc.run.shards import TRIES, Step, Worker, flags_of
 
 _CONTEXT = multiprocessing.get_context("spawn")
-_TRIES = 3
 _SECONDS = 0.5  # between looks at how far they are
 
 
@@ -106,9 +105,9 @@ def _after(crew: Crew, script: str, names: Sequence[str], deaths: Counter, failu
         return
     number = crew.numbers[place]
     deaths[number] += 1
-    given_up = deaths[number] == _TRIES
+    given_up = deaths[number] == TRIES
     if given_up:
-        failures.add("shards", Path(f"shard {number}"), f"its process died {_TRIES} times (exit status {code})")
+        failures.add("shards", Path(f"shard {number}"), f"its process died {TRIES} times (exit status {code})")
     crew.numbers, crew.before = crew.numbers[place + given_up :], crew.done + given_up
     crew.place.value = 0
     if crew.numbers:
