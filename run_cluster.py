@@ -28,7 +28,7 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.passes import run_passes
 from misc.run.progress import Progress, talk_of
-from misc.run.shards import TRIES, Step, Worker, flags_of
+from misc.run.shards import TRIES, Step, Worker, flags_of, give_up
 
 ROOT = Path(__file__).resolve().parent
 SCRIPTS = ("run_sample", "run_slic", "run_voc", "run_coco")
@@ -134,7 +134,7 @@ def hand_out(
                 if lost[one] < TRIES:
                     left.append(one)
                 else:
-                    failures.add("shards", Path(f"shard {one}"), f"failed {TRIES} times ({one_line(error)})")
+                    give_up(one, f"failed {TRIES} times ({one_line(error)})", names, args, failures)
     if lost:
         remove_all_parts(args)
 
@@ -171,9 +171,7 @@ def run(words: list[str]) -> int:
     if not options.get("num_actors", "0").isdecimal():
         raise InputError(f"--num_actors {options['num_actors']}: is not a whole number")
     if any(word.partition("=")[0] == "--num_devices" for word in words):
-        raise InputError(
-            "--num_devices: is of one machine; give --num_actors, or run the script without run_cluster.py"
-        )
+        raise InputError("--num_devices: is of one machine; give --num_actors, or leave run_cluster.py out")
     module, ray = importlib.import_module(script), connect(options.get("address", "auto"))
     to = partial(hand_out, ray, int(options.get("num_actors", 0)), script)
     try:

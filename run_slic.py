@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent
 
 PASSES = {
     "make_slic_pass": Pass(True, "step.make_slic", "cam_slic"),
-    "eval_pass": Pass(True, "step.eval"),
-    "doubtful_pass": Pass(True, "step.doubtful"),
+    "eval_pass": Pass(True, "step.eval", parts=True),
+    "doubtful_pass": Pass(True, "step.doubtful", parts=True),
     "overview_pass": Pass(True, "step.overview"),
     "report_pass": Pass(True, "step.report"),
     "export": Pass(None, "step.export"),

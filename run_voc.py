@@ -48,7 +48,9 @@ PASSES = {
     "train_seg_pass": Pass(True, "step.train_seg", "train_seg", {"sem_seg": "seg_labels", "train_seam": "seg_network"}),
     "make_seg_pass": Pass(True, "step.make_seg", "seg", {"train_seg": "make_seg_weights"}),
     "eval_seg_pass": Pass(True, "step.eval_seg", reads={"seg": ""}),
-    "doubtful_pass": Pass(True, "step.doubtful:run_classes", reads={"cam": "", "crf": "", "sem_seg": "", "seg": ""}),
+    "doubtful_pass": Pass(
+        True, "step.doubtful:run_classes", reads={"cam": "", "crf": "", "sem_seg": "", "seg": ""}, parts=True
+    ),
     "report_pass": Pass(True, "step.report:run_classes", reads={"cam": "", "sem_seg": "", "seg": ""}),
 }
 

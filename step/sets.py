@@ -16,21 +16,36 @@ from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
 from misc.files.listing import find_masks, list_pictures
-from misc.files.manifest import Manifest, lines_of, open_manifest, write_manifest
+from misc.files.manifest import Manifest, lines_of, open_manifest, write_lines, write_manifest
 from misc.files.store import write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
 from misc.run.records import plain
+from misc.run.shards import part_of
 from pgt.sizes import network_size
 
 
 def open_images(args: Args) -> ImageFolder:
-    """The images to label for saliency, and their masks; of a shard, where one is under way, without masks. Tells of
-    them, once."""
+    """The images to label for saliency, and their masks; those of a shard, where one is under way. Tells of them,
+    once."""
     if args.at_shard is None:
         return args.once("images", lambda: _open_images(args))
-    return args.once("shard", lambda: ImageFolder(_images_of(args, [args.at_shard]), None, {}))
+    return args.once("shard", lambda: _open_shard(args, args.at_shard, args.eval_pass))
+
+
+def each_image(args: Args) -> Iterator[tuple[str, Path, Path | None]]:
+    """Name, file and mask of those of open_images; at the end of a run by shards with one shard at a time in memory."""
+    folders = [open_images(args)] if args.shards is None else (_open_shard(args, k, True) for k in args.shards)
+    for folder in folders:
+        yield from ((name, path, folder.masks.get(name)) for name, path in folder.images.items())
+
+
+def mask_dir_of(args: Args) -> Path | None:
+    """open_images(args).mask_dir, likewise."""
+    if args.shards is None:
+        return open_images(args).mask_dir
+    return _open_shard(args, args.shards[0], True).mask_dir if args.shards else None
 
 
 def _open_images(args: Args) -> ImageFolder:
@@ -44,6 +59,43 @@ def _open_images(args: Args) -> ImageFolder:
     return found
 
 
+def _open_shard(args: Args, number: int, with_masks: bool) -> ImageFolder:
+    images, masks = _images_of(args, [number]), _masks(args) if with_masks else None
+    if masks is None:
+        return ImageFolder(images, None, {})
+    folder = Path(os.path.normpath(args.result_dir / masks.facts["folder"]))
+    found = zip(images, masks.lines(number), strict=True)
+    return ImageFolder(images, folder, {name: folder / line for name, line in found if line})
+
+
+def _listed(args: Args) -> ImageFolder:
+    """_open_images, while lists are written of them."""
+    return args.once("listed", lambda: _open_images(args))
+
+
+def _masks(args: Args) -> Manifest | None:
+    """RESULT_DIR/masks.txt: the masks of the manifest's images, line by line, empty where there is none. Written where
+    it is not there, or of another --mask_dir. None where the set has no masks."""
+    path = args.result_dir / "masks.txt"
+    facts = {"of": args.mask_dir and plain(args.mask_dir, args.result_dir)}
+
+    def opened() -> Manifest | None:
+        if not path.exists() or not facts.items() <= open_manifest(path, args.shard_size).facts.items():
+            found, manifest = _listed(args), _manifest(args)
+            names = (name for k in range(manifest.shards) for name in manifest.shard(k))
+            lines = [_below(found.masks.get(name), found.mask_dir) for name in names] if found.mask_dir else []
+            folder = found.mask_dir and plain(found.mask_dir, args.result_dir)
+            write_lines(path, lines, {**facts, "folder": folder})
+        held = open_manifest(path, args.shard_size)
+        return held if held.facts["folder"] else None
+
+    return args.once("masks", opened)
+
+
+def _below(path: Path | None, folder: Path) -> bytes:
+    return os.fsencode(path.relative_to(folder).as_posix()) if path else b""
+
+
 def _manifest(args: Args) -> Manifest:
     """RESULT_DIR/manifest.txt, which is written where it is not there. Raises InputError where it is of others."""
     path, source = args.result_dir / "manifest.txt", args.manifest or args.sal_dataset_dir
@@ -52,7 +104,9 @@ def _manifest(args: Args) -> Manifest:
     def opened() -> Manifest:
         if not path.exists():
             lines, folder = _lines(args)
+            (args.result_dir / "masks.txt").unlink(missing_ok=True)  # of a manifest that is no more
             write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir)})
+            args.once("changes", lambda: None)  # as the images are now
         held = open_manifest(path, args.shard_size)
         if not facts.items() <= held.facts.items():
             raise InputError(f"{path}: is not of {source} and this --limit; remove it, or give another --result_dir")
@@ -65,7 +119,7 @@ def _lines(args: Args) -> tuple[list[bytes], Path]:
     """A path per image, and the folder that they are below."""
     if args.manifest is not None:
         return lines_of(args.manifest, "--manifest")[: args.limit], args.manifest.parent
-    images = open_images(args).images
+    images = _listed(args).images
     lines = [f"{name}{file.suffix}".encode("utf-8", "surrogateescape") for name, file in images.items()]
     name, file = next(iter(images.items()))
     return lines, Path(str(file)[: -len(name + file.suffix)])
@@ -78,11 +132,40 @@ def _images_of(args: Args, shards: Iterable[int]) -> dict[str, Path]:
 
 
 def count_images(args: Args) -> int:
-    """How many there are, whose places tell their shards: the most that a pass has."""
+    """How many there are, whose places tell their shards: the most that a pass has. For who hands shards out: lists
+    that workers read are written."""
     if hasattr(args, "sal_dataset_dir"):
-        return _manifest(args).count
-    parts = open_segmented(args).values() if args.make_seg_pass else ()
-    return max(len(open_all(args)), len({name for part in parts for name in part.images.names}))
+        manifest = _manifest(args)
+        if args.eval_pass:
+            _masks(args)
+        if part_of(args.shard)[1] == 1:
+            args.once("changes", lambda: _tell_changes(args, manifest))
+        args.opened.pop("listed", None)  # the largest thing there is
+        return manifest.count
+    parts = [open_segmented(args)] if args.make_seg_pass else []
+    parts += [open_shown(args)] if args.doubtful_pass else []
+    return max(len(open_all(args)), *(len({n for part in some.values() for n in part.images.names}) for some in parts))
+
+
+def _tell_changes(args: Args, manifest: Manifest) -> None:
+    """Says in a line which images came and went since the manifest was written. Looks where a folder of images, or the
+    list of them, is newer: that costs little."""
+    known = [line for k in range(manifest.shards) for line in manifest.lines(k)]
+    root = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
+    folders = {
+        parent
+        for folder in {line.rpartition("/")[0] for line in known}
+        for parent in (Path(folder), *Path(folder).parents)
+    }
+    sources = [args.manifest] if args.manifest else [root / folder for folder in folders]
+    if max(path.stat().st_mtime_ns for path in sources if path.exists()) <= manifest.path.stat().st_mtime_ns:
+        return
+    now = {line.decode("utf-8", "surrogateescape") for line in _lines(args)[0]}
+    came, went = len(now.difference(known)), len({*known}.difference(now))
+    if came or went:
+        print(f"{manifest.path}: {came} images came and {went} went since it was written; remove it to take them in")
+    else:
+        os.utime(manifest.path)
 
 
 def shard_of(args: Args, count: int) -> range:

@@ -5,9 +5,9 @@ knows all outputs of an item by their fingerprints, keeps what is current, makes
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import SILENT, progress, talk_of
 from misc.run.records import write_record
-from misc.run.shards import is_done, write_marker
+from misc.run.shards import marked, seen
 
 Write = Callable[..., None]  # write(path, made_from=fingerprint)
 
@@ -89,15 +89,9 @@ def each(
     how = {"what": what, "batches": batches, "key": key, "facts": facts}
     if args.at_shard is None or not items:
         return _make(step, items, settings, make, args, failures, **how)
-    if is_done(args, step, args.at_shard, _state(items, settings), failures):
-        return 0
-    started, before = time.perf_counter(), len(failures)
-    num = _make(step, items, settings, make, args, failures, **how)
-    digest = fingerprint(*_flat(settings(items[0]) if callable(settings) else [settings]))
-    counts, state = {"images": len(items), "made": num}, _state(items, settings)
-    failed = failures.since(before)
-    write_marker(args, step, args.at_shard, state, digest, counts, failed, time.perf_counter() - started)
-    return num
+    work, state = partial(_make, step, items, settings, make, args, failures, **how), partial(_state, items, settings)
+    digested = [*_flat(settings(items[0]) if callable(settings) else [settings])]
+    return marked(args, step, len(items), digested, state, work, failures)
 
 
 def _make(
@@ -178,16 +172,8 @@ def _flat(parts: Sequence[Any]) -> Iterator[Any]:
 
 def _state(items: Sequence[Item], settings: Any) -> str:
     """A digest of what items are made of and what is there of them, without a look into a file: sizes and times."""
-    told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(_seen, (*item.reads, *item.outs))))
+    told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(seen, (*item.reads, *item.outs))))
     return fingerprint(*told)
-
-
-def _seen(path: Path) -> str:
-    try:
-        held = path.stat()
-    except OSError:
-        return f"{path} is not there"
-    return f"{path} {held.st_size} {held.st_mtime_ns}"
 
 
 class _Writer:

@@ -49,14 +49,19 @@ def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: HandOu
             _require_trained(on, args)
         args.evaluates_alone = all(name.startswith("eval") for name in on)
         failures = Failures(args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv"))
-        for by_shards, names in groupby(on, lambda name: hand_out is not None and name.startswith("make_")):
+        left = []
+        for by_shards, names in groupby(on, lambda name: hand_out is not None and _is_by_shards(name, passes[name])):
+            whole = [*names]
             if by_shards:
-                _run_shards([*names], passes, args, failures, hand_out)
-            elif parts > 1:
-                _leave_out([*names], args)
-            else:
-                for name in names:
-                    _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
+                _run_shards(whole, passes, args, failures, hand_out)
+                whole = [name for name in whole if passes[name].parts]
+            if parts > 1:
+                left += whole
+                continue
+            for name in whole:
+                _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
+        if left:
+            _leave_out(left)
         if is_main():
             _tell_made(args, {name: passes[name] for name in on})
         return failures.close()
@@ -108,7 +113,11 @@ def _require_trained(names: Sequence[str], args: Args) -> None:
         raise InputError(f"--shard {args.shard}: first run {trains}, by torchrun or alone; then give --{trains} False")
 
 
-def _leave_out(names: Sequence[str], args: Args) -> None:
+def _is_by_shards(name: str, one: Pass) -> bool:
+    return name.startswith("make_") or one.parts
+
+
+def _leave_out(names: Sequence[str]) -> None:
     """Passes that need all shards, in a run that has some of them."""
     left = ", ".join(name.removesuffix("_pass") for name in names)
     print(f"left out: {left}; once all shards are done, the same command with --shard 0/1 runs them", flush=True)
@@ -119,8 +128,9 @@ def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, fa
     if not is_main():
         return
     started, count = time.perf_counter(), importlib.import_module("step.sets").count_images(args)
-    numbers, steps = mine(args, count), [name.removesuffix("_pass") for name in names]
+    numbers, steps, args.shards = mine(args, count), [name.removesuffix("_pass") for name in names], None
     to(names, [passes[name].load() for name in names], numbers, args, failures)
+    args.shards = numbers
     known = failures.files(steps)
     for step, file, reason in failures_of(args, steps, numbers):
         if (step, file) not in known:
