@@ -144,7 +144,8 @@ def count_images(args: Args) -> int:
         return manifest.count
     parts = [open_segmented(args)] if args.make_seg_pass else []
     parts += [open_shown(args)] if args.doubtful_pass else []
-    return max(len(open_all(args)), *(len({n for part in some.values() for n in part.images.names}) for some in parts))
+    names = [{name for part in some.values() for name in part.images.names} for some in parts]
+    return max(len(open_all(args)), *map(len, names), 0)
 
 
 def _tell_changes(args: Args, manifest: Manifest) -> None:
