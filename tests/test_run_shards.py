@@ -295,16 +295,19 @@ def test_maps_of_classes_by_shards(tmp_path):
 
 
 def test_segmentations_by_shards(tmp_path):
-    """make_seg has images of its own, which tell how many shards there are."""
+    """make_seg has images of its own, which tell how many shards there are; scores are those of a plain run."""
     data = write_toy(tmp_path / "toy", num_train=2, num_val=5)
     names = (data / "class_names.txt").read_text(encoding="utf-8").split()
     weights = tmp_path / "seg.pth"
     save_checkpoint(weights, net.build("efficientnet_lite0", len(names) + 1, head="largefov"))
-    off = [f"--{name}=False" for name in run_voc.PASSES if name not in ("make_seg_pass", "export")]
+    off = [f"--{name}=False" for name in run_voc.PASSES if name not in ("make_seg_pass", "eval_seg_pass")]
     flags = ["--data_dir", data, "--make_seg_weights", weights, "--device", "cpu", "--quiet", "--shard_size", "2"]
     flags += ["--seg_scales", "0.25", *off]
-    for result, argv in (("a", []), ("b", ["--shard", "0/1"])):
+    for result, argv in (("a", []), *(("b", ["--shard", part]) for part in ("0/2", "1/2", "0/1"))):
         argv = [*flags, "--result_dir", tmp_path / result, *argv]
         assert run_passes(run_voc.PASSES, lambda argv=argv: run_voc.parse([*map(str, argv)])) == 0
-    assert contents(tmp_path / "a", ("seg",)) == contents(tmp_path / "b", ("seg",))
-    assert len(contents(tmp_path / "b", ("seg",))) == 5 and ("make_seg", 2) in markers(tmp_path / "b")
+    held = contents(tmp_path / "b", ("seg",))
+    assert held == contents(tmp_path / "a", ("seg",)) and {Path("scores/seg.csv"), Path("metrics.json")} <= held.keys()
+    assert len(held) == 7 and markers(tmp_path / "b") == sorted(
+        (f"{n}_seg", k) for n in ("make", "eval") for k in range(3)
+    )
