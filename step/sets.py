@@ -149,24 +149,26 @@ def count_images(args: Args) -> int:
 
 
 def _tell_changes(args: Args, manifest: Manifest) -> None:
-    """Says in a line which images came and went since the manifest was written. Looks where a folder of images, or the
-    list of them, is newer: that costs little."""
-    known = [line for k in range(manifest.shards) for line in manifest.lines(k)]
-    root = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
-    folders = {
-        parent
-        for folder in {line.rpartition("/")[0] for line in known}
-        for parent in (Path(folder), *Path(folder).parents)
-    }
-    sources = [args.manifest] if args.manifest else [root / folder for folder in folders]
-    if max(path.stat().st_mtime_ns for path in sources if path.exists()) <= manifest.path.stat().st_mtime_ns:
+    """Says in a line which images came and went since the manifest was written. Lists them where a folder of images, or
+    the list of them, is newer: times of folders cost little."""
+    written = manifest.path.stat().st_mtime_ns
+    sources = [args.manifest] if args.manifest else _folders_of(args, manifest)
+    if all(path.stat().st_mtime_ns <= written for path in sources if path.exists()):
         return
     now = {line.decode("utf-8", "surrogateescape") for line in _lines(args)[0]}
-    came, went = len(now.difference(known)), len({*known}.difference(now))
+    known = {line for number in range(manifest.shards) for line in manifest.lines(number)}
+    came, went = len(now - known), len(known - now)
     if came or went:
         print(f"{manifest.path}: {came} images came and {went} went since it was written; remove it to take them in")
     else:
-        os.utime(manifest.path)
+        os.utime(manifest.path)  # so that the next run need not look
+
+
+def _folders_of(args: Args, manifest: Manifest) -> list[Path]:
+    """The folders of the images of a manifest, and those between them and its own."""
+    root = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
+    found = {line.rpartition("/")[0] for number in range(manifest.shards) for line in manifest.lines(number)}
+    return [*{root / part for folder in found for part in (Path(folder), *Path(folder).parents)}]
 
 
 def shard_of(args: Args, count: int) -> range:
