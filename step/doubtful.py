@@ -41,7 +41,8 @@ def run(args: Args, failures: Failures) -> None:
         dirs = {kind: d for kind, d in folders(SALIENCY, args).items() if not is_outdated(kind, images, args)}
         return partial(of_saliency, dirs=dirs)
 
-    columns = tell_doubts(lambda: open_images(args).images, doubts, SALIENCY, args, failures)
+    labels = [(folder, kind.suffix) for kind, folder in folders(SALIENCY, args).items()]
+    columns = tell_doubts(lambda: open_images(args).images, doubts, labels, args, failures)
     if columns and "labels" not in columns:
         print("doubtful: there is one kind of label, and two tell more: run make_label, make_slic or make_sal too")
 
@@ -51,8 +52,10 @@ def run_classes(args: Args, failures: Failures) -> None:
     files, known, ignore = args.once("doubted", lambda: _shown(args))
     places = shard_of(args, len(files))
     own = dict(islice(files.items(), places.start, places.stop))
-    work = partial(of_classes, dirs=folders(SEGMENTATION, args), args=args, known=known, ignore=ignore)
-    tell_doubts(lambda: own, lambda _: work, SEGMENTATION, args, failures)
+    dirs = folders(SEGMENTATION, args)
+    labels = [*((d, kind.suffix) for kind, d in dirs.items()), *((args.result_dir / name, ".npz") for name in _CRF)]
+    work = partial(of_classes, dirs=dirs, args=args, known=known, ignore=ignore)
+    tell_doubts(lambda: own, lambda _: work, labels, args, failures)
 
 
 def _shown(args: Args) -> tuple[Files, dict[str, np.ndarray], int]:
@@ -68,19 +71,18 @@ def _shown(args: Args) -> tuple[Files, dict[str, np.ndarray], int]:
 def tell_doubts(
     opened: Callable[[], Files],
     doubts: Callable[[Files], Doubts],
-    kinds: Sequence[Kind],
+    labels: Sequence[tuple[Path, str]],
     args: Args,
     failures: Failures,
 ) -> list[str]:
-    """doubts(images)(name) -> ingredients, None where an image has no label. What cannot be read is added to failures.
-    -> the columns that are told of: none where nothing is told."""
+    """doubts(images)(name) -> ingredients, None where an image has no label; labels: folders and suffixes of what it
+    reads. What cannot be read is added to failures. -> the columns that are told of: none where nothing is told."""
 
     def usable() -> Files:
         return {name: path for name, path in opened().items() if path not in failures}
 
     def files(images: Files) -> Iterator[Path]:
-        dirs = [*folders(kinds, args).items(), *((kinds[0], args.result_dir / name) for name in _CRF)]
-        return (folder / f"{name}{kind.suffix}" for kind, folder in dirs for name in images)
+        return (folder / f"{name}{suffix}" for folder, suffix in labels for name in images)
 
     find = lambda images: {"doubts": find_doubts(images, doubts(images), args, failures)}  # noqa: E731
     parts = in_parts("doubtful", usable, files, find, args, failures)

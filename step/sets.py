@@ -74,22 +74,44 @@ def _listed(args: Args) -> ImageFolder:
 
 
 def _masks(args: Args) -> Manifest | None:
-    """RESULT_DIR/masks.txt: the masks of the manifest's images, line by line, empty where there is none. Written where
-    it is not there, or of another --mask_dir. None where the set has no masks."""
+    """RESULT_DIR/masks.txt: the masks of the manifest's images, line by line, empty where there is none. None where the
+    set has no masks. Written where it is not there, of another manifest or --mask_dir, or, before all shards are handed
+    out, older than a folder of masks."""
     path = args.result_dir / "masks.txt"
-    facts = {"of": args.mask_dir and plain(args.mask_dir, args.result_dir)}
 
     def opened() -> Manifest | None:
-        if not path.exists() or not facts.items() <= open_manifest(path, args.shard_size).facts.items():
-            found, manifest = _listed(args), _manifest(args)
-            names = (name for k in range(manifest.shards) for name in manifest.shard(k))
-            lines = [_below(found.masks.get(name), found.mask_dir) for name in names] if found.mask_dir else []
-            folder = found.mask_dir and plain(found.mask_dir, args.result_dir)
-            write_lines(path, lines, {**facts, "folder": folder})
-        held = open_manifest(path, args.shard_size)
+        of = args.mask_dir and plain(args.mask_dir, args.result_dir)
+        facts = {"of": of, "manifest": _manifest(args).facts.get("digest")}
+        held = open_manifest(path, args.shard_size) if path.exists() else None
+        if held is None or not facts.items() <= held.facts.items() or (_hands_all_out(args) and _is_older(held, args)):
+            _write_masks(path, facts, args)
+            held = open_manifest(path, args.shard_size)
         return held if held.facts["folder"] else None
 
     return args.once("masks", opened)
+
+
+def _write_masks(path: Path, facts: dict, args: Args) -> None:
+    found, manifest = _listed(args), _manifest(args)
+    names = (name for number in range(manifest.shards) for name in manifest.shard(number))
+    lines = [_below(found.masks.get(name), found.mask_dir) for name in names] if found.mask_dir else []
+    write_lines(path, lines, {**facts, "folder": found.mask_dir and plain(found.mask_dir, args.result_dir)})
+
+
+def _hands_all_out(args: Args) -> bool:
+    return args.at_shard is None and part_of(args.shard)[1] == 1
+
+
+def _is_older(held: Manifest, args: Args) -> bool:
+    """Whether a list is older than a folder of what it names, in which something has come or gone; of no masks, than
+    that of the set, where some may be now. Times of folders cost little."""
+    folders = [args.sal_dataset_dir]
+    if held.facts["folder"]:
+        root = Path(os.path.normpath(args.result_dir / held.facts["folder"]))
+        found = {line.rpartition("/")[0] for number in range(held.shards) for line in held.lines(number)}
+        folders = [*{root / part for folder in found for part in (Path(folder), *Path(folder).parents)}]
+    written = held.path.stat().st_mtime_ns
+    return any(folder.stat().st_mtime_ns > written for folder in folders if folder.is_dir())
 
 
 def _below(path: Path | None, folder: Path) -> bytes:
@@ -104,7 +126,6 @@ def _manifest(args: Args) -> Manifest:
     def opened() -> Manifest:
         if not path.exists():
             lines, folder = _lines(args)
-            (args.result_dir / "masks.txt").unlink(missing_ok=True)  # of a manifest that is no more
             write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir)})
             args.once("changes", lambda: None)  # as the images are now
         held = open_manifest(path, args.shard_size)
@@ -138,7 +159,7 @@ def count_images(args: Args) -> int:
         manifest = _manifest(args)
         if args.eval_pass:
             _masks(args)
-        if part_of(args.shard)[1] == 1:
+        if _hands_all_out(args):
             args.once("changes", lambda: _tell_changes(args, manifest))
         args.opened.pop("listed", None)  # the largest thing there is
         return manifest.count
@@ -149,11 +170,9 @@ def count_images(args: Args) -> int:
 
 
 def _tell_changes(args: Args, manifest: Manifest) -> None:
-    """Says in a line which images came and went since the manifest was written. Lists them where a folder of images, or
-    the list of them, is newer: times of folders cost little."""
-    written = manifest.path.stat().st_mtime_ns
-    sources = [args.manifest] if args.manifest else _folders_of(args, manifest)
-    if all(path.stat().st_mtime_ns <= written for path in sources if path.exists()):
+    """Says in a line which images came and went since the manifest was written."""
+    listed = args.manifest and args.manifest.stat().st_mtime_ns > manifest.path.stat().st_mtime_ns
+    if not (listed if args.manifest else _is_older(manifest, args)):
         return
     now = {line.decode("utf-8", "surrogateescape") for line in _lines(args)[0]}
     known = {line for number in range(manifest.shards) for line in manifest.lines(number)}
@@ -162,13 +181,6 @@ def _tell_changes(args: Args, manifest: Manifest) -> None:
         print(f"{manifest.path}: {came} images came and {went} went since it was written; remove it to take them in")
     else:
         os.utime(manifest.path)  # so that the next run need not look
-
-
-def _folders_of(args: Args, manifest: Manifest) -> list[Path]:
-    """The folders of the images of a manifest, and those between them and its own."""
-    root = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
-    found = {line.rpartition("/")[0] for number in range(manifest.shards) for line in manifest.lines(number)}
-    return [*{root / part for folder in found for part in (Path(folder), *Path(folder).parents)}]
 
 
 def shard_of(args: Args, count: int) -> range:

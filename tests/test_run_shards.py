@@ -169,6 +169,11 @@ def test_scores_follow_masks_and_failures_are_those_of_a_plain_run(folder, tmp_p
             told[result] = sorted((row["step"], Path(row["file"]).name) for row in csv.DictReader(f))
     assert told["r"] == told["plain"] and len(told["r"]) == 4  # without a mask; map, label and row of a damaged one
     assert before != contents(tmp_path / "r") == contents(tmp_path / "plain")
+    for name in ("p2.png", "p5.png"):
+        shutil.copy(folder.parent / "masks" / name, masks / name)
+    again = (*FAST, str(folder), *map(str, argv), "--mask_dir", str(masks), "--shard", "0/1")
+    assert run_passes(run_sample.PASSES, lambda: run_sample.parse(again)) == 0
+    assert contents(tmp_path / "r") == before  # also of a mask that came later
 
 
 def test_networks_stay_loaded_from_shard_to_shard(folder, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.errors import InputError
-from misc.files.store import read_text, replacing
+from misc.files.store import fingerprint, read_text, replacing
 
 _BLOCK = 1 << 26  # bytes that are looked through at once
 _WORDS = frozenset((b"file", b"filename", b"file_name", b"image", b"path", b"url"))  # a header's
@@ -63,9 +63,11 @@ def _whole(line: bytes, folder: Path) -> bytes:
 
 
 def write_manifest(path: Path, lines: Sequence[bytes], facts: dict) -> None:
-    """Raises InputError where two images have one name, or a name holds an end of line."""
+    """facts, and a digest of the lines. Raises InputError where two images have one name, or a name holds an end of
+    line."""
     _require_apart(lines)
-    write_lines(path, lines, facts)
+    digest = fingerprint(*(b"\n".join(lines[i : i + (1 << 16)]) for i in range(0, len(lines), 1 << 16)))
+    write_lines(path, lines, {**facts, "digest": digest})
 
 
 def _require_apart(lines: Sequence[bytes]) -> None:
