@@ -9,7 +9,6 @@ Writes  RESULT_DIR/metrics.json: "cam" -> split -> miou, contour_f and iou at th
 Paper   SEAM (CVPR 2020), HFPL (WACV 2024); pgt/metrics/segmentation.py
 """
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from misc.files.held import Held, Kept
 from misc.files.images import image_size
 from misc.files.predictions import read_cams
 from misc.report.kinds import SEG_CAM
-from misc.report.seg_scores import Scores, score_folder, score_splits
+from misc.report.seg_scores import Scores, score_folder, write_splits
 from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -32,8 +31,10 @@ from step.sets import open_eval, open_train
 
 
 def run(args: Args, failures: Failures) -> None:
-    chosen = without_masks(args, failures) if share_of(args) and open_eval(args) else None
-    score_splits(SEG_CAM, open_eval(args), args, failures, partial(score, chosen=chosen))
+    parts, folder = open_eval(args), SEG_CAM.folder(args)
+    chosen = without_masks(args, failures) if share_of(args) and parts else None
+    scored = {split: score(folder, p.masks, p.spec, args, failures, chosen) for split, p in parts.items() if p.masks}
+    write_splits(SEG_CAM, parts, scored, args)
 
 
 def without_masks(args: Args, failures: Failures) -> int:

@@ -1,12 +1,14 @@
 """Images -> labels of a saliency network that learned without masks, and of the CRF that brings them to the edges.
 
-Reads   the images of --sal_dataset_dir; --sal_weights
+Reads   the images of --sal_dataset_dir, or with --bg_cue those of a set with classes; --sal_weights
 Writes  RESULT_DIR/sal/<stem>.png, 8-bit gray at the image's own size, soft; 0 and 255 with --sal_binary
 Paper   step/train_sal.py; Kraehenbuehl & Koltun, NIPS 2011 (dense CRF)
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from misc.errors import InputError
 from misc.files.download import sha256_of
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -19,20 +21,25 @@ from step.sets import open_all, open_images, shard_of
 
 
 def run(args: Args, failures: Failures) -> None:
-    if args.sal_weights is None:
-        return
-    file, images = weights_of(args), open_images(args).images
-    label_images("make_sal", "sal", read_network(file, SalNet), sha256_of(file), images, args, failures)
+    if args.sal_weights is not None:
+        label(open_images(args).images, args, failures)
 
 
 def run_classes(args: Args, failures: Failures) -> None:
-    """Of a set with classes, where --bg_cue needs them."""
+    """Of a set with classes, where --bg_cue needs them. Raises InputError where there shall be none."""
     if not share_of(args):
         return
+    if args.sal_weights is None:
+        raise InputError(f"--bg_cue {args.bg_cue} needs saliency; give --sal_weights FILE or auto, or --bg_cue cam")
     images = open_all(args)
     images = images.take(shard_of(args, len(images)))
-    file, files = weights_of(args), dict(zip(images.names, images.files, strict=True))
-    label_images("make_sal", "sal", read_network(file, SalNet), sha256_of(file), files, args, failures)
+    label(dict(zip(images.names, images.files, strict=True)), args, failures)
+
+
+def label(images: Mapping[str, Path], args: Args, failures: Failures) -> None:
+    file = args.once("student", lambda: weights_of(args))
+    net, sha256 = args.kept("saliency", lambda: (read_network(file, SalNet), sha256_of(file)))
+    label_images("make_sal", "sal", net, sha256, images, args, failures)
 
 
 def weights_of(args: Args) -> Path:

@@ -67,7 +67,8 @@ def run(args: Args, failures: Failures) -> None:
         net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
         device = pick_device(args.device, args.deterministic)
         step = side_step_for(device, args.side_step)
-        walk = walker(embedder(net.to(device), refines_on(device)), params, args.max_side, step)
+        embed = args.kept("embeds", lambda: embedder(net.to(device), refines_on(device)))
+        walk = walker(embed, params, args.max_side, step)
         settings |= {"weights": sha256, **({"side_step": step} if step else {})}
         facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from misc.errors import InputError
 from misc.files.images import forget_sizes
-from misc.files.store import read_json, write_json
+from misc.files.store import fingerprint, read_json, write_json
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.memory import settle_memory
 from misc.run.progress import progress, talk_of
 
 _PART = re.compile(r"(auto|\d+)(?:/(\d+))?")
+TRIES = 3  # deaths at a shard before it is given up
 Step = Callable[["Args", Failures], None]
 
 
@@ -80,13 +83,37 @@ def is_done(args: Args, step: str, number: int, state: str, failures: Failures) 
     return True
 
 
-def write_marker(
-    args: Args, step: str, number: int, state: str, settings: str, counts: Mapping, failed: Mapping, seconds: float
-) -> None:
-    """counts: images, and how many were made; failed: file -> reason; settings: their digest; state: see is_done."""
-    held = {"pass": step, "shard": number, "shard_size": args.shard_size, **counts, "failed": dict(failed)}
-    held |= {"seconds": round(seconds, 3), "settings": settings, "state": state}
+def marked(
+    args: Args, step: str, images: int, settings: Sequence[Any], state: Callable[[], str], work: Callable[[], int],
+    failures: Failures,
+) -> int:  # fmt: skip
+    """work(), and then the marker of the shard that is under way, unless it says that all is as it is now -> how many
+    of the images were made. settings: parts of a fingerprint; state(): what is made of what, before and after it."""
+    number, started, before = args.at_shard, time.perf_counter(), len(failures)
+    if is_done(args, step, number, state(), failures):
+        return 0
+    made = work()
+    held = {"pass": step, "shard": number, "shard_size": args.shard_size, "images": images, "made": made}
+    held |= {"failed": failures.since(before), "seconds": round(time.perf_counter() - started, 3)}
+    held |= {"settings": fingerprint(*settings), "state": state()}
     write_json(marker_of(args, step, number), held)
+    return made
+
+
+def give_up(number: int, reason: str, names: Sequence[str], args: Args, failures: Failures) -> None:
+    """Lists a shard that cannot be done by these passes; markers of an earlier run do not speak for it."""
+    failures.add("shards", Path(f"shard {number}"), reason)
+    for name in names:
+        marker_of(args, name.removesuffix("_pass"), number).unlink(missing_ok=True)
+
+
+def seen(path: Path) -> str:
+    """A file without a look into it: its size and time."""
+    try:
+        held = path.stat()
+    except OSError:
+        return f"{path} is not there"
+    return f"{path} {held.st_size} {held.st_mtime_ns}"
 
 
 def failures_of(args: Args, steps: Iterable[str], numbers: Iterable[int]) -> Iterator[tuple[str, str, str]]:
