@@ -1,6 +1,7 @@
 """Which images the steps read: what flags say, and data/saliency.py and data/segmentation.py find, once per run."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
-from misc.files.listing import find_masks, list_pictures
+from misc.files.listing import SUFFIXES, find_masks, list_pictures
 from misc.files.manifest import Manifest, lines_of, open_manifest, write_manifest
-from misc.files.store import write_text
+from misc.files.remote import as_path, below, digest_of_listing, elsewhere, fetch_all, files_of_tar, hold, url_of
+from misc.files.store import read_json, write_json, write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
 from misc.run.records import plain
+from misc.run.staging import of_tars, put_all, tars_in
 from pgt.sizes import network_size
 
 
@@ -34,12 +37,14 @@ def open_images(args: Args) -> ImageFolder:
 
 
 def _open_images(args: Args) -> ImageFolder:
-    if args.manifest is None:
+    if args.manifest is None and not of_tars(args):
         found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
     else:
         images = _images_of(args, range(_manifest(args).shards))
         masks = find_masks(args.mask_dir, images, "--mask_dir") if args.mask_dir else {}
-        found = ImageFolder(images, args.mask_dir, masks, f"images: {len(images)}, in {args.manifest}")
+        found = ImageFolder(
+            images, args.mask_dir, masks, f"images: {len(images)}, in {args.manifest or args.sal_dataset_dir}"
+        )
     print(found.told, flush=True)
     return found
 
@@ -47,12 +52,15 @@ def _open_images(args: Args) -> ImageFolder:
 def _manifest(args: Args) -> Manifest:
     """RESULT_DIR/manifest.txt, which is written where it is not there. Raises InputError where it is of others."""
     path, source = args.result_dir / "manifest.txt", args.manifest or args.sal_dataset_dir
-    facts = {"of": plain(source, args.result_dir), "limit": args.limit}
+    facts = {"of": plain(source, args.result_dir), "limit": args.limit, **({"tars": True} if of_tars(args) else {})}
 
     def opened() -> Manifest:
+        fetch_all([path])
         if not path.exists():
             lines, folder = _lines(args)
-            write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir)})
+            listed = {"listed": digest_of_listing(folder)} if url_of(folder) and not args.manifest else {}
+            write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir), **listed})
+            put_all()
         held = open_manifest(path, args.shard_size)
         if not facts.items() <= held.facts.items():
             raise InputError(f"{path}: is not of {source} and this --limit; remove it, or give another --result_dir")
@@ -65,6 +73,9 @@ def _lines(args: Args) -> tuple[list[bytes], Path]:
     """A path per image, and the folder that they are below."""
     if args.manifest is not None:
         return lines_of(args.manifest, "--manifest")[: args.limit], args.manifest.parent
+    if of_tars(args):
+        tars = tars_in(args.sal_dataset_dir)[: args.limit]
+        return [tar.name.encode("utf-8", "surrogateescape") for tar in tars], tars[0].parent
     images = open_images(args).images
     lines = [f"{name}{file.suffix}".encode("utf-8", "surrogateescape") for name, file in images.items()]
     name, file = next(iter(images.items()))
@@ -73,8 +84,29 @@ def _lines(args: Args) -> tuple[list[bytes], Path]:
 
 def _images_of(args: Args, shards: Iterable[int]) -> dict[str, Path]:
     manifest = _manifest(args)
-    folder = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
-    return {name: folder / line for number in shards for name, line in manifest.shard(number).items()}
+    folder = Path(os.path.normpath(args.result_dir / as_path(manifest.facts["folder"])))
+    lines = ((name, below(folder, line)) for number in shards for name, line in manifest.shard(number).items())
+    return dict(_of_tars(lines, args) if of_tars(args) else lines)
+
+
+def _of_tars(tars: Iterable[tuple[str, Path]], args: Args) -> Iterator[tuple[str, Path]]:
+    """The pictures in tars, whose names begin as those of the tars; RESULT_DIR/members has them once they are known."""
+    for name, tar in ((name, elsewhere(path)) for name, path in tars):
+        index = args.result_dir / "members" / f"{name}.json"
+        fetch_all([index])
+        if not (known := read_json(index).get("files")):
+            files = [path for path in files_of_tar(tar) if path.suffix.lower() in SUFFIXES]
+            known = [path.relative_to(tar).as_posix() for path in files]
+            _require_names(tar, known)
+            write_json(index, {"files": known})
+        hold([index])
+        yield from ((f"{name}.tar/{Path(file).with_suffix('').as_posix()}", tar / file) for file in known)
+
+
+def _require_names(tar: Path, files: Sequence[str]) -> None:
+    for name, count in Counter(file.rpartition(".")[0] for file in files).items():
+        if count > 1:
+            raise InputError(f"{tar}: {count} pictures in it are called {name} and would share a label")
 
 
 def count_images(args: Args) -> int:

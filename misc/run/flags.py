@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from misc.errors import InputError
+from misc.files.remote import as_path
 from misc.report.kinds import EXPORT_FORMATS, Simplify
 from pgt.settings import out_of_bounds, setting
 
@@ -102,7 +103,7 @@ class Flag:
 
     def _one(self, text: str) -> object:
         try:
-            return _TRUTH[text.lower()] if self.kind is bool else self.kind(text)
+            return _TRUTH[text.lower()] if self.kind is bool else text if self.kind is Path else self.kind(text)
         except (KeyError, ValueError):
             raise self._error(repr(text), f"is not {_KINDS[self.kind]}") from None
 
@@ -112,7 +113,7 @@ class Flag:
         if value is None and self.optional:
             return None
         many = isinstance(value, (list, tuple))
-        values = tuple(Path(v) if self.kind is Path and isinstance(v, str) else v for v in (value if many else [value]))
+        values = tuple(as_path(v) if self.kind is Path else v for v in (value if many else [value]))
         none = not values and self.kind in (int, float)
         if none or many != (self.length is not None) or self.length not in (None, 0, len(values)):
             raise self._error(_text(values), f"takes {self.length or 'some'} values, not {len(values)}")

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from misc.errors import InputError
+from misc.files.remote import as_path, fetch_all, told
 from misc.files.store import require_writable, write_json
 from misc.run.apart import folders_to_write, remove_all_parts, require_apart
 from misc.run.distributed import is_main, launched, together, wait_for_all
@@ -18,6 +19,7 @@ from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
 from misc.run.shards import Step, failures_of, here, is_sharded, mine, part_of
+from misc.run.staging import at_the_edges, begin, bring_results
 
 HandOut = Callable[[Sequence[str], Sequence[Step], Sequence[int], Args, Failures], None]
 
@@ -44,31 +46,39 @@ def run_passes(
 def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str, hand_out: HandOut | None) -> int:
     try:
         args = parse()
-        require_apart(args, passes)
-        hand_out = hand_out or _hand_out_of(args, parse)
-        part, parts = part_of(args.shard) if hand_out else (0, 1)
-        if is_main():
-            _begin(args, args_file, parts)
-        on = [name for name in passes if getattr(args, name)]
-        if parts > 1:
-            _require_trained(on, args)
-        args.evaluates_alone = all(name.startswith("eval") for name in on)
-        failures = Failures(args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv"))
-        for by_shards, names in groupby(on, lambda name: hand_out is not None and name.startswith("make_")):
-            if by_shards:
-                _run_shards([*names], passes, args, failures, hand_out)
-            elif parts > 1:
-                _leave_out([*names], args)
-            else:
-                for name in names:
-                    _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
-        if is_main():
-            _tell_made(args, {name: passes[name] for name in on})
-        return failures.close()
+        begin(args)
+        with at_the_edges():
+            return _run_all(passes, args, args_file, hand_out or _hand_out_of(args, parse))
     except InputError as e:
         if is_main():
-            print(f"error: {e}", file=sys.stderr)
+            print(f"error: {told(str(e))}", file=sys.stderr)
         return 2
+
+
+def _run_all(passes: Mapping[str, Pass], args: Args, args_file: str, hand_out: HandOut | None) -> int:
+    require_apart(args, passes)
+    part, parts = part_of(args.shard) if hand_out else (0, 1)
+    if is_main():
+        _begin(args, args_file, parts)
+    on = [name for name in passes if getattr(args, name)]
+    if parts > 1:
+        _require_trained(on, args)
+    args.evaluates_alone = all(name.startswith("eval") for name in on)
+    failed = args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv")
+    fetch_all([failed])  # one of before does not stay
+    failures = Failures(failed)
+    for by_shards, names in groupby(on, lambda name: hand_out is not None and name.startswith("make_")):
+        if by_shards:
+            _run_shards([*names], passes, args, failures, hand_out)
+        elif parts > 1:
+            _leave_out([*names], args)
+        else:
+            bring_results(args)
+            for name in names:
+                _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
+    if is_main():
+        _tell_made(args, {name: passes[name] for name in on})
+    return failures.close()
 
 
 def _tell_made(args: Args, passes: Mapping[str, Pass]) -> None:
@@ -129,7 +139,7 @@ def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, fa
     known = failures.files(steps)
     for step, file, reason in failures_of(args, steps, numbers):
         if (step, file) not in known:
-            failures.add(step, Path(file), reason)
+            failures.add(step, as_path(file), reason)
     seconds = time.perf_counter() - started
     print(f"{', '.join(steps)}: {len(numbers)} shards of {args.shard_size} images, {seconds:.1f} s", flush=True)
 
