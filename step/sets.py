@@ -18,7 +18,7 @@ from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
 from misc.files.listing import SUFFIXES, find_masks, list_pictures
 from misc.files.manifest import Manifest, lines_of, open_manifest, write_manifest
-from misc.files.remote import as_path, below, digest_of_listing, elsewhere, fetch_all, files_of_tar, hold, url_of
+from misc.files.remote import as_path, below, digest_of_listing, elsewhere, fail, fetch_all, files_of_tar, hold, url_of
 from misc.files.store import read_json, write_json, write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
@@ -40,11 +40,9 @@ def _open_images(args: Args) -> ImageFolder:
     if args.manifest is None and not of_tars(args):
         found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
     else:
-        images = _images_of(args, range(_manifest(args).shards))
+        images, source = _images_of(args, range(_manifest(args).shards)), args.manifest or args.sal_dataset_dir
         masks = find_masks(args.mask_dir, images, "--mask_dir") if args.mask_dir else {}
-        found = ImageFolder(
-            images, args.mask_dir, masks, f"images: {len(images)}, in {args.manifest or args.sal_dataset_dir}"
-        )
+        found = ImageFolder(images, args.mask_dir, masks, f"images: {len(images)}, in {source}")
     print(found.told, flush=True)
     return found
 
@@ -94,19 +92,25 @@ def _of_tars(tars: Iterable[tuple[str, Path]], args: Args) -> Iterator[tuple[str
     for name, tar in ((name, elsewhere(path)) for name, path in tars):
         index = args.result_dir / "members" / f"{name}.json"
         fetch_all([index])
-        if not (known := read_json(index).get("files")):
-            files = [path for path in files_of_tar(tar) if path.suffix.lower() in SUFFIXES]
-            known = [path.relative_to(tar).as_posix() for path in files]
-            _require_names(tar, known)
-            write_json(index, {"files": known})
         hold([index])
+        try:
+            known = read_json(index).get("files") or _pictures_of(tar)
+        except OSError as e:  # the tar stands for its pictures, and is what failed
+            fail(tar, e)
+            yield name, tar
+            continue
+        if not index.exists():
+            write_json(index, {"files": known})
         yield from ((f"{name}.tar/{Path(file).with_suffix('').as_posix()}", tar / file) for file in known)
 
 
-def _require_names(tar: Path, files: Sequence[str]) -> None:
+def _pictures_of(tar: Path) -> list[str]:
+    """Their paths in it. Raises OSError for one that is damaged, or has two of one name."""
+    files = [path.relative_to(tar).as_posix() for path in files_of_tar(tar) if path.suffix.lower() in SUFFIXES]
     for name, count in Counter(file.rpartition(".")[0] for file in files).items():
         if count > 1:
-            raise InputError(f"{tar}: {count} pictures in it are called {name} and would share a label")
+            raise OSError(f"{count} pictures in it are called {name} and would share a label; rename one of them")
+    return files
 
 
 def count_images(args: Args) -> int:

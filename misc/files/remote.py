@@ -35,7 +35,7 @@ _AT_ONCE = 16  # requests under way
 _STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 _TIMES = _STAMPS[3:]
 _PREFIX = "generate-pgt"
-_LOST = (FileNotFoundError, PermissionError, IsADirectoryError)  # another try gives no other answer
+_LOST = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # another try gives no other answer
 
 
 class Entry(NamedTuple):
@@ -128,6 +128,14 @@ def sweep() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def leave() -> None:
+    """Ends it: nothing that was fetched stays here."""
+    if _KNOWN.root is not None:
+        shutil.rmtree(_KNOWN.root, ignore_errors=True)
+        _KNOWN.__init__()
+        sweep()
+
+
 # ---- stores
 
 
@@ -201,7 +209,7 @@ def _patiently(work: Callable[[], Any]) -> Any:
 
 def fetch(path: Path) -> None:
     """Brings a file that lies elsewhere, where it is not here yet; of a tar all its members. Raises OSError."""
-    if url_of(path) is None or path.exists():
+    if url_of(path) is None or path.is_file():
         return
     at = _object_of(path)
     if at in _KNOWN.failed:
@@ -255,6 +263,11 @@ def _unpack(tar: Path, when: float | None = None) -> None:
             if not path.exists():
                 _keep(path, data, when)
         _KNOWN.unpacked.add(tar)
+
+
+def fail(path: Path, error: OSError) -> None:
+    """Whoever reads it is told so."""
+    _KNOWN.failed[path] = error
 
 
 def files_of_tar(tar: Path) -> list[Path]:

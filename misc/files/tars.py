@@ -16,7 +16,9 @@ _SUFFIX = ".tar"
 
 
 def tar_of(path: Path) -> Path | None:
-    """The tar that a path leads into; None where it leads into none, or is one."""
+    """The tar that a path leads into; None where it leads into none, is one, or is a picture that a page shows."""
+    if "report_files" in path.parts:
+        return None
     return next((folder for folder in path.parents if folder.suffix == _SUFFIX), None)
 
 

@@ -121,7 +121,7 @@ def _make(
 
     def record(made: bool = True) -> None:
         if key:
-            write_record(args, step, key, items[0].outs[0].parent, made, **(facts or {}))
+            write_record(args, step, key, _folder(args, key, items[0].outs[0]), made, **(facts or {}))
 
     write = _Writer(record)
 
@@ -150,6 +150,12 @@ def _make(
         kept = len(items) - write.num
         print(f"{step}: {write.num} {what}{write.size()} made, {kept} kept or failed{where}", flush=True)
     return write.num
+
+
+def _folder(args: Args, key: str, out: Path) -> Path:
+    """That of the results of a record, below which there may be others."""
+    own = getattr(args, f"{key}_out_dir", None) or args.result_dir / key
+    return own if own in out.parents else out.parent
 
 
 def _held(path: Path, item: Item) -> Held:
@@ -189,7 +195,8 @@ def _state(items: Sequence[Item], settings: Any, args: Args) -> str:
     """A digest of what items are made of and what is there of them, without a look into a file: sizes and times. Of
     what lies elsewhere, the digest of its listing, and of the pass whose results are read; "" where that has none, or a
     file could not be fetched."""
-    told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(_seen, (*item.reads, *item.outs))))
+    ordered = sorted(items, key=lambda item: item.outs)  # sizes, which order items, are known or not
+    told = (p for one in ordered for p in (*_flat(_parts(one, settings)), *map(_seen, (*one.reads, *one.outs))))
     if not any(map(url_of, (*items[0].reads, *items[0].outs))):
         return fingerprint(*told)
     states = [state_of(args, maker) for maker in sorted({item.made_by for item in items if item.made_by})]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def put_shard(args: Args) -> None:
                 remote.remove(path)
             except OSError as e:
                 lost[path] = e
-    lost = lost or remote.put(path for path in news if path not in markers)
+    if not lost:
+        lost = _put_by_kinds([path for path in news if path not in markers], args)
     if lost:
         for path in markers:
             write_json(path, {**read_json(path), "state": ""})
@@ -125,6 +126,18 @@ def put_shard(args: Args) -> None:
             held = read_json(path)
             write_json(path, {**held, "failed": {**held["failed"], **told}})
     remote.put(markers)
+
+
+def _put_by_kinds(paths: Sequence[Path], args: Args) -> dict[Path, OSError]:
+    """One kind after the other, as they were made: a map is never newer than the labels of it."""
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+        inside = path.is_relative_to(args.result_dir)
+        kinds.setdefault(path.relative_to(args.result_dir).parts[0] if inside else "", []).append(path)
+    lost = {}
+    for some in kinds.values():
+        lost |= remote.put(some)
+    return lost
 
 
 def put_all() -> None:
@@ -151,9 +164,11 @@ def at_the_edges() -> Iterator[None]:
         yield
         put_all()
         remote.remove_what_is_gone()
+    except InputError as e:
+        raise InputError(remote.told(str(e))) from e
     finally:
         sys.stdout, sys.stderr = streams
-        remote.sweep()
+        remote.leave()
 
 
 class _Named:
