@@ -14,10 +14,10 @@ import pytest
 
 import run_sample
 import run_slic
-from misc.files import remote
+from benchmarks.object_store import client, object_store
+from misc.files import stores
 from misc.run.passes import run_passes
 from step import eval as step_eval
-from tests.object_store import object_store
 from tests.test_run_shards import MADE, command, contents, folder, plain, run  # noqa: F401
 
 PAGE = ("--eval_pass", "False", "--overview_pass", "False", "--report_pass", "False", "--doubtful_pass", "False")
@@ -27,7 +27,7 @@ PAGE = ("--eval_pass", "False", "--overview_pass", "False", "--report_pass", "Fa
 def memory(monkeypatch):
     """fsspec's store in memory, empty; calls: (method, URL) of what is asked of it."""
     fsspec = pytest.importorskip("fsspec", reason="needs requirements-urls.txt")
-    monkeypatch.setattr(remote, "_PAUSES", (0,) * 4)
+    monkeypatch.setattr(stores, "_PAUSES", (0,) * 4)
     store = fsspec.filesystem("memory")
     store.rm("/", recursive=True) if store.ls("/") else None
     calls = []
@@ -385,10 +385,3 @@ def test_s3_that_fails_and_a_run_that_is_killed(folder, plain, tmp_path):  # noq
     assert sum(path.parts[0] == "runs" for path in made) == 30 and Path("report.html") in made
     assert {path.suffix for path in made} == {".png", ".json", ".txt", ".csv", ".webp", ".html"}
     assert not list((tmp_path / "tmp").glob("generate-pgt*"))
-
-
-def client(env):
-    import boto3
-
-    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": env["AWS_DEFAULT_REGION"]}
-    return boto3.client("s3", endpoint_url=env["AWS_ENDPOINT_URL"], **keys)

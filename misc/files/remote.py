@@ -10,32 +10,29 @@ below the folder is put where it belongs, an object at a time (put). Credentials
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from misc.errors import InputError, one_line
 from misc.files import tars
-from misc.files.store import fingerprint, is_of_the_dead, own_name, replacing
+from misc.files.store import fingerprint, is_of_the_dead, own_name
+from misc.files.stores import patiently, store_of
 from misc.run.parallel import parallel_map
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.DOTALL)
-_PAUSES = (0.1, 0.4, 1.6, 6.4)  # seconds before another try
 _AT_ONCE = 16  # requests under way
 _STAMPS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 _TIMES = _STAMPS[3:]
+_COLON = "\ua789" if os.name == "nt" else ":"  # a letter that looks like one: Windows takes none in a name
 _PREFIX = "generate-pgt"
-_LOST = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # another try gives no other answer
 
 
 class Entry(NamedTuple):
@@ -78,8 +75,8 @@ def as_path(text: Any) -> Any:
     parts = [part for part in rest.replace(os.sep, "/").split("/") if part]
     if not parts or not {".", ".."}.isdisjoint(parts):
         raise InputError(f"{text}: names no file or folder; give scheme://bucket/folder")
-    _store(scheme)
-    return _root().joinpath(scheme, *parts)
+    store_of(scheme)
+    return _root().joinpath(scheme, *(part.replace(":", _COLON) for part in parts))
 
 
 def url_of(path: Path) -> str | None:
@@ -87,7 +84,7 @@ def url_of(path: Path) -> str | None:
     if _KNOWN.root is None or not path.is_relative_to(_KNOWN.root):
         return None
     scheme, *parts = path.relative_to(_KNOWN.root).parts or ("",)
-    return f"{scheme}://{'/' * (scheme == 'file' and os.name != 'nt')}{'/'.join(parts)}"
+    return f"{scheme}://{'/' * (scheme == 'file' and os.name != 'nt')}{'/'.join(parts).replace(_COLON, ':')}"
 
 
 def elsewhere(path: Path) -> Path:
@@ -136,75 +133,14 @@ def leave() -> None:
         sweep()
 
 
-# ---- stores
-
-
-class _Disk:
-    """This machine's files, as fsspec has those of others; whole or absent."""
-
-    def _path(self, url: str) -> Path:
-        return Path(url.removeprefix("file://"))
-
-    def cat_file(self, url: str) -> bytes:
-        return self._path(url).read_bytes()
-
-    def pipe_file(self, url: str, data: bytes) -> None:
-        with replacing(self._path(url)) as part:
-            part.write_bytes(data)
-
-    def rm_file(self, url: str) -> None:
-        self._path(url).unlink()
-
-    def invalidate_cache(self) -> None:
-        pass
-
-    def find(self, url: str, detail: bool = True) -> dict[str, dict[str, Any]]:
-        files = (Path(root, name) for root, _, names in os.walk(self._path(url)) for name in names)
-        held = ((path, path.stat()) for path in sorted(files))
-        return {path.as_posix(): {"size": s.st_size, "mtime": s.st_mtime} for path, s in held}
-
-    def _strip_protocol(self, url: str) -> str:
-        return self._path(url).as_posix()
-
-
-@cache
-def _store(scheme: str) -> Any:
-    """Raises InputError where what it needs is not installed."""
-    if scheme == "file":
-        return _Disk()
-    try:
-        import fsspec
-
-        own = {"max_concurrency": 1} if scheme in ("s3", "s3a") else {}  # more, and a request goes before each read
-        return fsspec.filesystem(scheme, **own)
-    except ImportError as e:
-        install = "python -m pip install -r requirements-urls.txt"
-        raise InputError(f"{scheme}://: {one_line(e)}: {install}") from None
-    except ValueError as e:
-        raise InputError(f"{scheme}://: {one_line(e)}") from None
+# ---- reading
 
 
 def _at(path: Path) -> tuple[Any, str]:
     """The store of a path, and its URL."""
     url = url_of(path)
     assert url is not None
-    return _store(url.partition("://")[0]), url
-
-
-def _patiently(work: Callable[[], Any]) -> Any:
-    """work(), up to five times. Raises OSError where all of them fail."""
-    for pause in (*_PAUSES, None):
-        try:
-            return work()
-        except _LOST:
-            raise
-        except Exception as e:  # of any library, and of a body that is shorter than announced
-            if pause is None:
-                raise OSError(f"{one_line(e) or type(e).__name__}, in {len(_PAUSES) + 1} tries") from e
-            time.sleep(pause * random.uniform(0.5, 1.5))
-
-
-# ---- reading
+    return store_of(url.partition("://")[0]), url
 
 
 def fetch(path: Path) -> None:
@@ -234,7 +170,7 @@ def fetch_all(paths: Iterable[Path]) -> None:
 def _read(path: Path) -> bytes:
     store, url = _at(path)
     try:
-        return _patiently(lambda: store.cat_file(url))
+        return patiently(lambda: store.cat_file(url))
     except FileNotFoundError:
         raise FileNotFoundError(f"{url}: no such file") from None
     except OSError as e:
@@ -277,12 +213,17 @@ def files_of_tar(tar: Path) -> list[Path]:
 
 
 def listing(folder: Path) -> list[Entry]:
-    """All files below a folder that lies elsewhere, by their paths; asked for once. Raises OSError."""
+    """All files below a folder that lies elsewhere, by their paths; asked for once. Raises InputError."""
     if folder not in _KNOWN.listed:
         store, url = _at(folder)
         store.invalidate_cache()
         start = len(store._strip_protocol(url).rstrip("/")) + 1
-        found = _patiently(lambda: store.find(url, detail=True))
+        try:
+            found = patiently(lambda: store.find(url, detail=True))
+        except FileNotFoundError:  # no such bucket
+            found = {}
+        except OSError as e:
+            raise InputError(f"{url}: cannot be listed ({one_line(e)})") from e
         names = ((name[start:], info) for name, info in sorted(found.items()))
         _KNOWN.listed[folder] = [
             Entry(folder / name, int(info.get("size") or 0), _first(info, _STAMPS), _seconds(info))
@@ -384,7 +325,7 @@ def _put(at: Path) -> None:
         data = tars.packed(at)
     else:
         data = at.read_bytes()
-    _patiently(lambda: store.pipe_file(url, data))
+    patiently(lambda: store.pipe_file(url, data))
 
 
 def is_there(path: Path) -> bool:
@@ -396,14 +337,17 @@ def remove(path: Path) -> None:
     """A file that lies elsewhere; no error where there is none. Raises OSError."""
     store, url = _at(path)
     with suppress(FileNotFoundError):
-        _patiently(lambda: store.rm_file(url))
+        patiently(lambda: store.rm_file(url))
     _KNOWN.clean.pop(path, None)
 
 
 def remove_what_is_gone() -> None:
-    """What was fetched, and taken away by who had it."""
+    """What was fetched, and taken away by who had it. Raises InputError where it cannot be."""
     for path in [path for path in _KNOWN.clean if not path.exists()]:
-        remove(path)
+        try:
+            remove(path)
+        except OSError as e:
+            raise InputError(f"{url_of(path)}: cannot be removed ({one_line(e)}); the same command goes on") from e
 
 
 # ---- room

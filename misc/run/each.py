@@ -187,7 +187,7 @@ def _fetch(step: str, items: Sequence[Item], args: Args, failures: Failures) -> 
     todo = [item for item in items if item.source not in failures]
     hold(path for item in items for path in (*item.reads, *item.outs))
     fetch_all(path for item in todo for path in item.reads)
-    if marker_of(args, step, args.at_shard).exists():
+    if not args.overwrite and marker_of(args, step, args.at_shard).exists():
         fetch_all(path for item in todo for path in item.outs)
 
 

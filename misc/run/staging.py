@@ -32,6 +32,8 @@ def begin(args: Args) -> None:
     for name, url in far.items():
         if name not in _MAY and not args.places[name].facts.get("writes"):
             raise InputError(f"--{name} {url}: has to lie on this machine")
+        if url.startswith("file://") and name not in _MAY:
+            remove_parts(Path(url.removeprefix("file://")))
     tars = hasattr(args, "sal_dataset_dir") and _are_tars(args)
     if not (far or tars or _names_urls(args)):
         return
@@ -69,17 +71,21 @@ def _are_tars(args: Args) -> bool:
     path = args.result_dir / "manifest.txt"
     remote.fetch_all([p for p in (path, args.manifest) if p])
     if path.is_file():
-        with path.open("rb") as f:
-            return f.readline().startswith(b"#{") and _facts_of(path).get("tars", False)
+        return _facts_of(path).get("tars", False)
     if args.manifest is not None:
         return args.manifest.is_file() and args.manifest.read_bytes().rstrip().endswith(_TAR.encode())
     folder = args.sal_dataset_dir
     return bool(tars_in(folder)) and (folder.suffix == _TAR or not list_pictures(folder, args.images_flag).files)
 
 
-def _facts_of(path: Path) -> dict:
-    with path.open("rb") as f:
-        return json.loads(f.readline()[1:])
+def _facts_of(manifest: Path) -> dict:
+    """Empty for a file that is none, of which whoever opens it tells."""
+    try:
+        with manifest.open("rb") as f:
+            held = json.loads(f.readline()[1:])
+    except ValueError:
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def tars_in(folder: Path) -> list[Path]:
