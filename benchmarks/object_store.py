@@ -2,8 +2,8 @@
 
 Run it from the root of the repository, with OMP_NUM_THREADS=1 (python -m pip install -r requirements-urls.txt
 "moto[server]"). run_sample.py of a folder of images: on this machine; from bucket to bucket of an S3 server on the
-loopback address, of which a share of the requests fails; and that command again. Seconds, requests, and whether all
-maps and labels are the same bytes.
+loopback address, of which a share of the requests fails; that command again; and with the passes over all images.
+Seconds, requests, and whether all maps and labels are the same bytes.
 
 The server is moto's, behind a layer that answers some requests by 500 or 503, before or after it has done them, and
 cuts some bodies short of the announced length.
@@ -84,6 +84,10 @@ def client(env):
     return boto3.client("s3", endpoint_url=env["AWS_ENDPOINT_URL"], **keys)
 
 
+def time_of_children():
+    return sum(os.times()[2:4])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
@@ -115,9 +119,10 @@ def main():
         for words in (local + passes, far + passes, far + passes, far):
             layer.counts.clear()
             layer.rate = args.rate
-            started = time.perf_counter()
+            started, before = time.perf_counter(), time_of_children()
             subprocess.run([sys.executable, *words], env={**os.environ, **env}, check=True, stdout=subprocess.DEVNULL)
-            print(f"{time.perf_counter() - started:.1f} s, {dict(sorted(layer.counts.items()))}: {' '.join(words)}")
+            spent = f"{time.perf_counter() - started:.1f} s, {time_of_children() - before:.1f} s of processor time"
+            print(f"{spent}, {dict(sorted(layer.counts.items()))}: {' '.join(words)}", flush=True)
         layer.rate = 0
         labels = {
             str(p.relative_to(folder)): p for p in Path(folder).glob("*/*.png") if p.parent.name != "report_files"
