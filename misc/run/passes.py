@@ -136,7 +136,7 @@ def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, fa
     started, count = time.perf_counter(), importlib.import_module("step.sets").count_images(args)
     numbers, steps = mine(args, count), [name.removesuffix("_pass") for name in names]
     to(names, [passes[name].load() for name in names], numbers, args, failures)
-    known = failures.files(steps)
+    known = failures.files([*steps, "shards"])
     for step, file, reason in failures_of(args, steps, numbers):
         if (step, file) not in known:
             failures.add(step, as_path(file), reason)
