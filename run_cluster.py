@@ -29,12 +29,11 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.passes import run_passes
 from misc.run.progress import Progress, talk_of
-from misc.run.shards import Step, Worker, flags_of
+from misc.run.shards import TRIES, Step, Worker, flags_of, give_up
 
 ROOT = Path(__file__).resolve().parent
 SCRIPTS = ("run_sample", "run_slic", "run_voc", "run_coco")
 _AT_ONCE = 2  # shards under way per actor, so that none waits for the driver
-_TRIES = 3
 
 
 def options_of(words: list[str]) -> dict[str, str]:
@@ -110,7 +109,7 @@ def hand_out(
     failures: Failures,
 ) -> None:  # fmt: skip
     """Hands shards out to actors, at most _AT_ONCE each. An actor that is lost is replaced, its shards are put back;
-    one at which actors were lost _TRIES times is given up."""
+    one at which actors were lost TRIES times is given up."""
     crew, count = crew_of(ray, wanted, script, names, args)
     left, lost = list(reversed(numbers)), Counter()
     for _ in range(min(count, len(numbers))):
@@ -123,7 +122,7 @@ def hand_out(
             if isinstance(error, ray.exceptions.RayActorError):
                 own = crew.lose(actor)
                 lost.update(own[:1] or [None])
-                if lost[None] >= _TRIES * count:
+                if lost[None] >= TRIES * count:
                     raise InputError(f"{lost[None]} actors died before their first shard: {one_line(error)}")
                 crew.add()
             else:
@@ -133,10 +132,10 @@ def hand_out(
                 crew.give(actor, left)
             bar.update(int(number is not None and error is None))
             for one in reversed(own):
-                if lost[one] < _TRIES:
+                if lost[one] < TRIES:
                     left.append(one)
                 else:
-                    failures.add("shards", Path(f"shard {one}"), f"failed {_TRIES} times ({one_line(error)})")
+                    give_up(one, f"failed {TRIES} times ({one_line(error)})", names, args, failures)
     if lost:
         remove_all_parts(args)
 
@@ -172,11 +171,12 @@ def run(words: list[str]) -> int:
         raise InputError(f"{script or 'nothing'} is no script to run; give one of {', '.join(SCRIPTS)}")
     if not options.get("num_actors", "0").isdecimal():
         raise InputError(f"--num_actors {options['num_actors']}: is not a whole number")
+    if any(word.partition("=")[0] == "--num_devices" for word in words):
+        raise InputError("--num_devices: is of one machine; give --num_actors, or leave run_cluster.py out")
     module, ray = importlib.import_module(script), connect(options.get("address", "auto"))
     to = partial(hand_out, ray, int(options.get("num_actors", 0)), script)
     try:
-        file = "args_slic.json" if script == "run_slic" else "args.json"
-        return run_passes(module.PASSES, lambda: module.parse(words), file, to)
+        return run_passes(module.PASSES, lambda: module.parse(words), to)
     finally:
         ray.shutdown()
 

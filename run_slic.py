@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent
 
 PASSES = {
     "make_slic_pass": Pass(True, "step.make_slic", "cam_slic"),
-    "eval_pass": Pass(True, "step.eval"),
-    "doubtful_pass": Pass(True, "step.doubtful"),
+    "eval_pass": Pass(True, "step.eval", parts=True),
+    "doubtful_pass": Pass(True, "step.doubtful", parts=True),
     "overview_pass": Pass(True, "step.overview"),
     "report_pass": Pass(True, "step.report"),
     "export": Pass(None, "step.export"),
@@ -101,8 +101,9 @@ def parse(argv: Words | None = None) -> Args:
     args = TABLE.resolve({**given, "img_root": images, "prob_root": maps, "limit": limit, "manifest": manifest})
     args.sal_dataset_dir, args.cam_out_dir, args.cam_slic_out_dir = images, maps, args.output_root
     args.cam_pamr_out_dir, args.maps_of_others, args.images_flag = None, others, "--img_root"
+    args.args_file = "args_slic.json"
     return args
 
 
 if __name__ == "__main__":
-    sys.exit(run_passes(PASSES, parse, "args_slic.json"))
+    sys.exit(run_passes(PASSES, parse))

@@ -44,11 +44,13 @@ PASSES = {
     "eval_cam_pass": Pass(True, "step.eval_cam", reads={"cam": ""}),
     "train_aff_pass": Pass(True, "step.train_aff", "train_aff", {"crf": "", "train_seam": "aff_network"}),
     "make_sem_seg_pass": Pass(True, "step.make_sem_seg", "sem_seg", {"cam": "", "train_aff": "sem_seg_weights"}),
-    "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg", reads={"sem_seg": ""}),
+    "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg", reads={"sem_seg": ""}, parts=True),
     "train_seg_pass": Pass(True, "step.train_seg", "train_seg", {"sem_seg": "seg_labels", "train_seam": "seg_network"}),
     "make_seg_pass": Pass(True, "step.make_seg", "seg", {"train_seg": "make_seg_weights"}),
-    "eval_seg_pass": Pass(True, "step.eval_seg", reads={"seg": ""}),
-    "doubtful_pass": Pass(True, "step.doubtful:run_classes", reads={"cam": "", "crf": "", "sem_seg": "", "seg": ""}),
+    "eval_seg_pass": Pass(True, "step.eval_seg", reads={"seg": ""}, parts=True),
+    "doubtful_pass": Pass(
+        True, "step.doubtful:run_classes", reads={"cam": "", "crf": "", "sem_seg": "", "seg": ""}, parts=True
+    ),
     "report_pass": Pass(True, "step.report:run_classes", reads={"cam": "", "sem_seg": "", "seg": ""}),
 }
 

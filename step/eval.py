@@ -10,7 +10,8 @@ Paper   pgt/metrics/saliency.py, pgt/metrics/localization.py
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from data.datasets import read_names
@@ -20,8 +21,8 @@ from misc.files.held import Kept
 from misc.files.images import read_gray
 from misc.files.listing import matched
 from misc.files.store import read_json, write_json
-from misc.report.kinds import SALIENCY, folders, is_outdated
-from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, score_maps
+from misc.report.kinds import SALIENCY, count_labels, folders
+from misc.report.saliency_scores import COLUMNS, IMAGE_COLUMNS, Scores, score_maps
 from misc.report.score_files import write_curves, write_scores
 from misc.run.evaluation import (
     Command,
@@ -38,33 +39,66 @@ from misc.run.evaluation import (
 )
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
+from misc.run.parts import Found, Parts, in_parts
 from pgt.metrics.localization import BoxAccuracy
 from pgt.metrics.saliency import CURVES
-from step.sets import list_images, open_images
+from step.sets import list_images, mask_dir_of, open_images
 
 
 def run(args: Args, failures: Failures) -> None:
-    folder = open_images(args)
-    if folder.mask_dir is None:
+    if args.at_shard is None and mask_dir_of(args) is None:
         nothing_to_compare("eval", "no masks (--mask_dir)", args)
         return
-    labelled = {stem: path for stem, path in folder.images.items() if path not in failures}
-    for stem, path in labelled.items():
-        if stem not in folder.masks:
-            failures.add("eval", path, f"no mask of its name in {folder.mask_dir}")
-    score_kinds({stem: folder.masks[stem] for stem in labelled if stem in folder.masks}, args, failures)
+    images, files, find = partial(usable, args, failures), partial(files_of, args), partial(score_kinds, args, failures)
+    if parts := in_parts("eval", images, files, find, args, failures):
+        tell(parts, args)
 
 
-def score_kinds(masks: Files, args: Args, failures: Failures) -> None:
+def usable(args: Args, failures: Failures) -> Files:
+    """The images that have not failed, where the set has masks."""
+    folder = open_images(args)
+    return {stem: path for stem, path in folder.images.items() if path not in failures and folder.mask_dir}
+
+
+def files_of(args: Args, images: Files) -> Iterator[Path]:
+    """All that is read of them."""
+    masks = open_images(args).masks
+    yield from (masks[stem] for stem in images if stem in masks)
+    yield from (folder / f"{stem}.png" for folder in folders(SALIENCY, args).values() for stem in images)
+
+
+def score_kinds(args: Args, failures: Failures, images: Files) -> Found:
+    """Key of each kind that is there -> how many labels it has, how many of them are older than their maps, and Scores,
+    which are empty where it has no label, or an old one."""
+    found, read, folder = {}, Kept(), open_images(args)  # a mask is read once for all kinds
+    for stem in (stem for stem in images if stem not in folder.masks):
+        failures.add("eval", images[stem], f"no mask of its name in {folder.mask_dir}")
+    masks = {stem: folder.masks[stem] for stem in images if stem in folder.masks}
+    for kind, labels in folders(SALIENCY, args).items():
+        there, old = count_labels(kind, masks, args)
+        preds, scores = {stem: labels / f"{stem}.png" for stem in masks}, Scores()
+        if there and not old:
+            scores = score_maps(labels, masks, preds, args, failures, read, fit=kind.style == "heat")
+        found[kind.key] = {"there": there, "old": old, **scores.state()}
+    return found
+
+
+def tell(parts: Parts, args: Args) -> None:
     """A table on the terminal, metrics.json, and what misc/report/score_files.py says, of every kind that is there."""
-    results, read = {}, Kept()  # a mask is read once for all kinds
+    results = {}
     for kind, folder in folders(SALIENCY, args).items():
-        if is_outdated(kind, masks, args):
+        there = old = 0
+        total = Scores()
+        for part in parts():
+            if own := part.get(kind.key):
+                there, old = there + own["there"], old + own["old"]
+                total.add_sums(own)
+        if old or not there:
             print(f"eval: {kind.key} is of other maps than those in cam, or other images, and left out: make it again")
             continue
-        preds = {stem: folder / f"{stem}.png" for stem in masks}
-        row, rows = score_maps(folder, masks, preds, args, failures, read, fit=kind.style == "heat")
+        row = total.results(folder)
         results[kind.key] = to_json({name: row[name] for name in COLUMNS if name in row})
+        rows = (image for part in parts() if kind.key in part for image in part[kind.key]["rows"])
         write_scores(args.result_dir, kind.key, ("image", "digest", *IMAGE_COLUMNS), rows)
         write_curves(args.result_dir, kind.key, row)
     print(table(results, COLUMNS))
@@ -92,11 +126,12 @@ def score_folders(args: Args, failures: Strict) -> None:
 
 
 def score_masks(folder: Path, masks: Files, preds: Files, args: Args, failures: Strict) -> tuple[dict, list[tuple]]:
-    results, rows = score_maps(folder, masks, preds, args, failures)
-    if not rows:
+    scores = score_maps(folder, masks, preds, args, failures)
+    if not scores.rows:
         raise InputError(f"--pred_dir {folder}: no image of it could be scored")
+    results = scores.results(folder)
     curves = {name: results.pop(name) for name in CURVES}
-    return {**results, "curves_at_255_to_0": curves}, rows
+    return {**results, "curves_at_255_to_0": curves}, scores.rows
 
 
 def score_boxes(folder: Path, boxes: Mapping[str, ImageBoxes], preds: Files, args: Args, failures: Strict) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 from data.datasets import DatasetSpec
 from misc.files.held import Kept
 from misc.report.kinds import SEG_CAM
-from misc.report.seg_scores import Scores, score_folder, score_splits
+from misc.report.seg_scores import Scores, score_folder, write_splits
 from misc.run.evaluation import Files
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -20,7 +20,9 @@ from step.sets import open_eval
 
 
 def run(args: Args, failures: Failures) -> None:
-    score_splits(SEG_CAM, open_eval(args), args, failures, score)
+    parts, folder = open_eval(args), SEG_CAM.folder(args)
+    scored = {split: score(folder, p.masks, p.spec, args, failures) for split, p in parts.items() if p.masks}
+    write_splits(SEG_CAM, parts, scored, args)
 
 
 def score(folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Failures) -> tuple[Scores, dict]:

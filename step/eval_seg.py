@@ -6,12 +6,14 @@ Writes  RESULT_DIR/metrics.json: kind -> split -> miou, contour_f and iou, all f
 Paper   HFPL (WACV 2024); pgt/metrics/segmentation.py
 """
 
+from functools import partial
+
 from misc.report.kinds import SEG
 from misc.report.seg_scores import score_splits
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from step.sets import open_eval
+from step.sets import open_eval, shard_of
 
 
 def run(args: Args, failures: Failures) -> None:
-    score_splits(SEG, open_eval(args), args, failures)
+    score_splits(SEG, open_eval(args), partial(shard_of, args), args, failures)

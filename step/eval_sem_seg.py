@@ -13,6 +13,7 @@ CAMs are scored at every background threshold in one pass, and shown at the best
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ from misc.report.seg_scores import IMAGE_COLUMNS, Scores, score_folder, score_sp
 from misc.run.evaluation import Command, Scored, Strict, each_folder, main_of, only, table
 from misc.run.failures import Failures
 from misc.run.flags import Args, Table, flag, stage
-from step.sets import list_images, open_eval
+from step.sets import list_images, open_eval, shard_of
 
 COLUMNS = ("n", "miou", "miou_absent_0", "pixel_accuracy", "best_threshold", "contour_f", "contour_f_published")
 
 
 def run(args: Args, failures: Failures) -> None:
-    score_splits(SEM_SEG, open_eval(args), args, failures)
+    score_splits(SEM_SEG, open_eval(args), partial(shard_of, args), args, failures)
 
 
 def score_folders(args: Args, failures: Strict) -> None:

@@ -127,9 +127,9 @@ def make_maps(
             return maps(fast, works)
 
     key = lambda work: ([level.shape for level in work.levels], bool(work.keys))  # noqa: E731
-    batches = Batches(compute, batch_size, key, fill=bool(step))
+    order = partial(largest_first, max_side=args.max_side, step=step)
+    batches = Batches(compute, batch_size, key, bool(step), order)
     facts = {"network": net.facts.network, **source, **({"side_step": step} if step else {})}
-    items = largest_first(items, args.max_side, step)
     each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
 
 

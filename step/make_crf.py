@@ -25,7 +25,7 @@ from misc.run.flags import Args
 from misc.train.augment import resize_maps
 from pgt.crf import CRFParams, mean_field, unary_from_cam
 from step.refine import batches_on, crf_on, refining_device
-from step.sets import largest_first, open_train, shard_of
+from step.sets import open_train, shard_of
 
 if TYPE_CHECKING:
     import torch
@@ -57,8 +57,7 @@ def run(args: Args, failures: Failures) -> None:
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     parts = [{**settings, "alpha": alpha} for alpha in args.crf_alphas]
-    batches = batches_on(device, compute, lambda work: (work.small.shape, len(work.cam)))
-    items = largest_first(items, args.max_side) if batches else items
+    batches = batches_on(device, compute, lambda work: (work.small.shape, len(work.cam)), args.max_side)
     each("make_crf", items, lambda _: parts, make, args, failures, what="pairs of maps", key="crf", batches=batches)
 
 

@@ -20,8 +20,9 @@ from step.sets import open_images
 def run(args: Args, failures: Failures) -> None:
     if args.sal_weights is None:
         return
-    file, images = weights_of(args), open_images(args).images
-    label_images("make_sal", "sal", read_network(file, SalNet), sha256_of(file), images, args, failures)
+    file, images = args.once("student", lambda: weights_of(args)), open_images(args).images
+    net, sha256 = args.kept("saliency", lambda: (read_network(file, SalNet), sha256_of(file)))
+    label_images("make_sal", "sal", net, sha256, images, args, failures)
 
 
 def weights_of(args: Args) -> Path:

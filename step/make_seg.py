@@ -57,7 +57,7 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     net, sha256 = args.kept("segmenter", lambda: (read_network(weights, SegNet), sha256_of(weights)))
     device = pick_device(args.device, args.deterministic)
     step = side_step_for(device, args.side_step)
-    probabilities = segmenter(net.to(device), args.seg_scales, step)
+    probabilities = args.kept("segments", lambda: segmenter(net.to(device), args.seg_scales, step))
     crf = args.seg_crf.at_scale(args.crf_scale) if args.seg_crf else None
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:

@@ -62,7 +62,7 @@ def run(args: Args, failures: Failures) -> None:
     net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
     device = pick_device(args.device, args.deterministic)
     step = side_step_for(device, args.side_step)
-    embed = embedder(net.to(device), refines_on(device))
+    embed = args.kept("embeds", lambda: embedder(net.to(device), refines_on(device)))
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
         image = read_image(data[0])

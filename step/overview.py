@@ -7,6 +7,7 @@ Writes  RESULT_DIR/overview.png
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,17 @@ from misc.report.overview import cam_overlay, contact_sheet
 from misc.run.evaluation import compare
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from step.sets import open_images
+from step.sets import each_image
 
 _SIDE = 4096  # of the pictures of a row, which wait in memory for those of all rows
 
 
 def run(args: Args, failures: Failures) -> None:
-    folder = open_images(args)
-    stems = [stem for stem, path in folder.images.items() if path not in failures][: args.overview_rows]
-    masks_of = {stem: folder.masks.get(stem) for stem in stems}
+    usable = ((stem, path, mask) for stem, path, mask in each_image(args) if path not in failures)
+    first = list(islice(usable, args.overview_rows))
+    images, masks = {stem: path for stem, path, _ in first}, {stem: mask for stem, _, mask in first}
     work = partial(row, dirs=folders(SALIENCY, args))
-    rows = list(compare("overview", args.result_dir, masks_of, work, args, failures, folder.images))
+    rows = list(compare("overview", args.result_dir, masks, work, args, failures, images))
     if rows:
         write_png(args.result_dir / "overview.png", contact_sheet(rows))
         print(f"overview: {args.result_dir / 'overview.png'}")

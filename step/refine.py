@@ -98,8 +98,8 @@ def refine_folder(
         for stem, file in images.items()
     ]
     parts = [tuple(settings)]
-    batches = batches_on(device, compute, lambda one: (one.image.shape, one.part.shape, one.part.dtype))
-    items = largest_first(items, args.max_side) if batches else items
+    key_of = lambda one: (one.image.shape, one.part.shape, one.part.dtype)  # noqa: E731
+    batches = batches_on(device, compute, key_of, args.max_side)
     each(step, items, lambda _: parts, make, args, failures, key=key, batches=batches)
 
 
@@ -136,9 +136,10 @@ def refining_device(args: Args) -> torch.device | None:
 
 
 def batches_on(
-    device: torch.device | None, compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]], key: Callable
-) -> Batches | None:
-    """How a device takes part in a pass; None without one."""
+    device: torch.device | None, compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]], key: Callable,
+    max_side: int,
+) -> Batches | None:  # fmt: skip
+    """How a device takes part in a pass, the largest images first; None without one."""
     if device is None:
         return None
     from misc.run.device import batch_size_for, out_of_memory
@@ -147,7 +148,7 @@ def batches_on(
         with out_of_memory("lower --max_side"):
             return [*compute(group)]
 
-    return Batches(within, batch_size_for(device, 0), key)
+    return Batches(within, batch_size_for(device, 0), key, order=partial(largest_first, max_side=max_side))
 
 
 def planes_on(device: torch.device, images: Sequence[np.ndarray]) -> torch.Tensor:

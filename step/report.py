@@ -8,10 +8,12 @@ Scores are those that the evaluators left: an image whose label or mask is newer
 large set the page shows a sample (sample_of), and says so.
 """
 
+import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
@@ -33,7 +35,7 @@ from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import progress, talk_of
 from pgt.metrics.doubt import soft_distance
-from step.sets import open_eval, open_images, open_segmented, open_shown, open_train
+from step.sets import each_image, mask_dir_of, open_eval, open_segmented, open_shown, open_train
 
 Sources = dict[Column, Files]  # of those that are there
 SHOWN = ("mae", "max_f", "s_measure", "miou")  # of the scores of an image
@@ -64,14 +66,16 @@ class Layer:
 
 def run(args: Args, failures: Failures) -> None:
     """Of saliency maps and labels."""
-    folder = open_images(args)
-    dirs = {k: d for k, d in folders(SALIENCY, args).items() if not is_outdated(k, folder.images, args)}
+    names, total = sample_of(lambda: (name for name, *_ in each_image(args)), read_doubts(args.result_dir), MOST)
+    found = [one for one in each_image(args) if one[0] in names]
+    images, masks = {name: path for name, path, _ in found}, {name: mask for name, _, mask in found if mask}
+    dirs = {k: d for k, d in folders(SALIENCY, args).items() if not is_outdated(k, images, args)}
     root = args.manifest or args.sal_dataset_dir
     place = root.parent if root.is_file() else root
-    sources = sources_of(place, folder.images, dirs)
-    if folder.mask_dir:
-        sources[Column("mask", "mask", "mask", folder.mask_dir)] = folder.masks
-    make_report(args, failures, f"Pseudo labels of {root.resolve().name}", sources)
+    sources = sources_of(place, images, dirs)
+    if mask_dir := mask_dir_of(args):
+        sources[Column("mask", "mask", "mask", mask_dir)] = masks
+    make_report(args, failures, f"Pseudo labels of {root.resolve().name}", sources, total)
 
 
 def run_classes(args: Args, failures: Failures) -> None:
@@ -81,11 +85,15 @@ def run_classes(args: Args, failures: Failures) -> None:
     for part in parts:
         images |= zip(part.images.names, part.images.files, strict=True)
         masks |= part.masks
+    names, total = sample_of(lambda: images, read_doubts(args.result_dir), MOST)
+    images = {name: path for name, path in images.items() if name in names}
     sources = sources_of(parts[0].images.files[0].parent, images, folders(SEGMENTATION, args))
     if parts[0].mask_dir:
-        sources[Column("mask", "mask", "classes", parts[0].mask_dir)] = masks
+        sources[Column("mask", "mask", "classes", parts[0].mask_dir)] = {
+            name: masks[name] for name in images if name in masks
+        }
     name = "toy" if args.toy else (args.data_dir or args.dataset_root).resolve().name
-    make_report(args, failures, f"Pseudo labels of {name}", sources, parts[0].spec, parts_of(args))
+    make_report(args, failures, f"Pseudo labels of {name}", sources, total, parts[0].spec, parts_of(args))
 
 
 def parts_of(args: Args) -> dict[str, str]:
@@ -108,25 +116,28 @@ def make_report(
     failures: Failures,
     title: str,
     sources: Sources,
+    total: int,
     spec: DatasetSpec | None = None,
     parts: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the report of any results: the first column is the photo, one with the key "mask" is the truth, and the
     others that are no heat maps are the labels whose disagreement is told (assess).
 
-    args: result_dir, num_workers, overwrite, and those of talk_of; spec: the label space of the columns of classes;
+    args: result_dir, num_workers, overwrite, and those of talk_of; total: how many images there are, of which sources
+    have those to show; spec: the label space of the columns of classes;
     parts: name -> the part of the set. An image with a corrupt file is added to failures and left out.
     """
     columns, thumbs = tuple(sources), args.result_dir / "report_files"
     require_writable(thumbs)
-    doubts, names, parts = read_doubts(args.result_dir), [*sources[columns[0]]], parts or {}
+    names, parts = sources[columns[0]], parts or {}
+    doubts = {name: doubt for name, doubt in read_doubts(args.result_dir) if name in names}
     entries = [
         Entry(name, tuple(files.get(name) for files in sources.values()), thumbs / f"{name}.webp", parts.get(name, ""))
-        for name in sample_of(names, doubts, MOST)
+        for name in names
     ]
     work = partial(make_one, columns=columns, spec=spec, overwrite=args.overwrite)
     done = parallel_map(work, entries, num_workers_for(args.num_workers, len(entries)))
-    scores = {column.key: read_scores(args.result_dir, column.key) for column in columns}
+    scores = {column.key: read_scores(args.result_dir, column.key, names) for column in columns}
     shown, unscored = {}, 0
     for entry, result in progress(done, len(entries), "report", talk_of(args)):
         if isinstance(result, OSError):
@@ -142,38 +153,42 @@ def make_report(
     evaluate = "the eval passes" if spec else "eval"
     if unscored:
         print(f"report: {unscored} image(s) have labels or masks newer than their scores: run {evaluate}")
-    if len(entries) < len(names):
+    if len(entries) < total:
         worst = ", the most doubtful among them" * bool(doubts)
-        print(f"report: a sample of {len(entries)} of {len(names)} images{worst}")
-    counts = {"failed": len(entries) - len(shown), "unscored": unscored, "evaluate": evaluate, "total": len(names)}
+        print(f"report: a sample of {len(entries)} of {total} images{worst}")
+    counts = {"failed": len(entries) - len(shown), "unscored": unscored, "evaluate": evaluate, "total": total}
     path = args.result_dir / "report.html"
     write_text(path, report.page(title, page_data(args.result_dir, columns, shown, spec) | counts))
     print(f"report: {len(shown)} images, in {path}")
 
 
-def read_doubts(result_dir: Path) -> dict[str, float]:
-    """name -> doubt from 0 to 1, of RESULT_DIR/doubtful.csv; what is no number is left out."""
-    found = {}
+def read_doubts(result_dir: Path) -> Iterator[tuple[str, float]]:
+    """Names and their doubts from 0 to 1, of RESULT_DIR/doubtful.csv; what is no number is left out."""
     for row in read_rows(result_dir / "doubtful.csv"):
         try:
             doubt = float(row["doubt"])
         except (KeyError, TypeError, ValueError):
             continue
         if row.get("name") and math.isfinite(doubt):
-            found[row["name"]] = doubt
-    return found
+            yield row["name"], doubt
 
 
-def sample_of(names: Sequence[str], doubts: Mapping[str, float], most: int) -> list[str]:
-    """All names, or where there are more than `most` so many of them, in their order: the most doubtful for a quarter,
-    where doubts are known, and of the rest every n-th."""
-    if len(names) <= most:
-        return [*names]
-    known = sorted((name for name in names if name in doubts), key=lambda name: -doubts[name])
-    chosen = set(known[: most // _DOUBTFUL])
-    rest = [name for name in names if name not in chosen]
-    chosen |= {rest[k] for k in np.linspace(0, len(rest) - 1, most - len(chosen)).astype(int)}
-    return [name for name in names if name in chosen]
+def sample_of(
+    names: Callable[[], Iterable[str]], doubts: Iterable[tuple[str, float]], most: int
+) -> tuple[set[str], int]:
+    """-> all names, or where there are more than `most` so many of them: the most doubtful for a quarter, where doubts
+    are known, and of the rest every n-th; and how many there are. Of millions none but the sample is held."""
+    worst = {name for name, _ in heapq.nlargest(most // _DOUBTFUL, doubts, key=itemgetter(1))}
+    total, chosen = 0, set()
+    for name in names():
+        total += 1
+        if name in worst:
+            chosen.add(name)
+    if total <= most:
+        return {*names()}, total
+    rest = (name for name in names() if name not in worst)
+    places = {*np.linspace(0, total - len(chosen) - 1, most - len(chosen)).astype(int).tolist()}
+    return chosen | {name for place, name in enumerate(rest) if place in places}, total
 
 
 def advice(columns: Sequence[Column], measures: Sequence[Mapping], is_scored: bool, of_classes: bool) -> str:

@@ -47,7 +47,7 @@ def label_images(
     sha256: of the file that net came from; key: also the name of their record.
     """
     recipe, device = args.sal, pick_device(args.device, args.deterministic)
-    fast = for_inference(net.to(device))
+    fast = args.kept(f"{key}'s network", lambda: for_inference(net.to(device)))
 
     def read(_: Item, data: Sequence[Held]) -> Work:
         return look_at(read_image(data[0]), recipe, args.max_side)

@@ -17,23 +17,38 @@ from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
 from misc.files.listing import SUFFIXES, find_masks, list_pictures
-from misc.files.manifest import Manifest, lines_of, open_manifest, write_manifest
+from misc.files.manifest import Manifest, lines_of, open_manifest, write_lines, write_manifest
 from misc.files.remote import as_path, below, digest_of_listing, elsewhere, fail, fetch_all, files_of_tar, hold, url_of
 from misc.files.store import read_json, write_json, write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
 from misc.run.records import plain
-from misc.run.staging import of_tars, put_all, tars_in
+from misc.run.shards import part_of
+from misc.run.staging import is_far, of_tars, put_all, tars_in
 from pgt.sizes import network_size
 
 
 def open_images(args: Args) -> ImageFolder:
-    """The images to label for saliency, and their masks; of a shard, where one is under way, without masks. Tells of
-    them, once."""
+    """The images to label for saliency, and their masks; those of a shard, where one is under way. Tells of them,
+    once."""
     if args.at_shard is None:
         return args.once("images", lambda: _open_images(args))
-    return args.once("shard", lambda: ImageFolder(_images_of(args, [args.at_shard]), None, {}))
+    return args.once("shard", lambda: _open_shard(args, args.at_shard, _scores_by_shards(args)))
+
+
+def each_image(args: Args) -> Iterator[tuple[str, Path, Path | None]]:
+    """Name, file and mask of those of open_images; at the end of a run by shards with one shard at a time in memory."""
+    folders = [open_images(args)] if args.shards is None else (_open_shard(args, k, True) for k in args.shards)
+    for folder in folders:
+        yield from ((name, path, folder.masks.get(name)) for name, path in folder.images.items())
+
+
+def mask_dir_of(args: Args) -> Path | None:
+    """open_images(args).mask_dir, likewise."""
+    if args.shards is None:
+        return open_images(args).mask_dir
+    return _open_shard(args, args.shards[0], True).mask_dir if args.shards else None
 
 
 def _open_images(args: Args) -> ImageFolder:
@@ -45,6 +60,69 @@ def _open_images(args: Args) -> ImageFolder:
         found = ImageFolder(images, args.mask_dir, masks, f"images: {len(images)}, in {source}")
     print(found.told, flush=True)
     return found
+
+
+def _open_shard(args: Args, number: int, with_masks: bool) -> ImageFolder:
+    images, masks = _images_of(args, [number]), _masks(args) if with_masks else None
+    if masks is None:
+        return ImageFolder(images, None, {})
+    folder = Path(os.path.normpath(args.result_dir / masks.facts["folder"]))
+    found = zip(images, masks.lines(number), strict=True)
+    return ImageFolder(images, folder, {name: folder / line for name, line in found if line})
+
+
+def _scores_by_shards(args: Args) -> bool:
+    return args.eval_pass and not is_far(args)
+
+
+def _listed(args: Args) -> ImageFolder:
+    """_open_images, while lists are written of them."""
+    return args.once("listed", lambda: _open_images(args))
+
+
+def _masks(args: Args) -> Manifest | None:
+    """RESULT_DIR/masks.txt: the masks of the manifest's images, line by line, empty where there is none. None where the
+    set has no masks. Written where it is not there, of another manifest or --mask_dir, or, before all shards are handed
+    out, older than a folder of masks."""
+    path = args.result_dir / "masks.txt"
+
+    def opened() -> Manifest | None:
+        of = args.mask_dir and plain(args.mask_dir, args.result_dir)
+        facts = {"of": of, "manifest": _manifest(args).facts.get("digest")}
+        held = open_manifest(path, args.shard_size) if path.exists() else None
+        if held is None or not facts.items() <= held.facts.items() or (_hands_all_out(args) and _is_older(held, args)):
+            _write_masks(path, facts, args)
+            held = open_manifest(path, args.shard_size)
+        return held if held.facts["folder"] else None
+
+    return args.once("masks", opened)
+
+
+def _write_masks(path: Path, facts: dict, args: Args) -> None:
+    found, manifest = _listed(args), _manifest(args)
+    names = (name for number in range(manifest.shards) for name in manifest.shard(number))
+    lines = [_below(found.masks.get(name), found.mask_dir) for name in names] if found.mask_dir else []
+    write_lines(path, lines, {**facts, "folder": found.mask_dir and plain(found.mask_dir, args.result_dir)})
+
+
+def _hands_all_out(args: Args) -> bool:
+    return args.at_shard is None and part_of(args.shard)[1] == 1
+
+
+def _is_older(held: Manifest, args: Args) -> bool:
+    """Whether a list is older than a folder of what it names, in which something has come or gone; of no masks, than
+    that of the set, where some may be now. Times of folders cost little."""
+    folders = [args.sal_dataset_dir]
+    if held.facts["folder"]:
+        root = Path(os.path.normpath(args.result_dir / held.facts["folder"]))
+        found = {line.rpartition("/")[0] for number in range(held.shards) for line in held.lines(number)}
+        folders = [*{root / part for folder in found for part in (Path(folder), *Path(folder).parents)}]
+    written = held.path.stat().st_mtime_ns
+    return any(folder.stat().st_mtime_ns > written for folder in folders if folder.is_dir())
+
+
+def _below(path: Path | None, folder: Path) -> bytes:
+    return os.fsencode(path.relative_to(folder).as_posix()) if path else b""
 
 
 def _manifest(args: Args) -> Manifest:
@@ -59,6 +137,7 @@ def _manifest(args: Args) -> Manifest:
             listed = {"listed": digest_of_listing(folder)} if url_of(folder) and not args.manifest else {}
             write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir), **listed})
             put_all()
+            args.once("changes", lambda: None)  # as the images are now
         held = open_manifest(path, args.shard_size)
         if not facts.items() <= held.facts.items():
             raise InputError(f"{path}: is not of {source} and this --limit; remove it, or give another --result_dir")
@@ -74,7 +153,7 @@ def _lines(args: Args) -> tuple[list[bytes], Path]:
     if of_tars(args):
         tars = tars_in(args.sal_dataset_dir)[: args.limit]
         return [tar.name.encode("utf-8", "surrogateescape") for tar in tars], tars[0].parent
-    images = open_images(args).images
+    images = _listed(args).images
     lines = [f"{name}{file.suffix}".encode("utf-8", "surrogateescape") for name, file in images.items()]
     name, file = next(iter(images.items()))
     return lines, Path(str(file)[: -len(name + file.suffix)])
@@ -114,11 +193,34 @@ def _pictures_of(tar: Path) -> list[str]:
 
 
 def count_images(args: Args) -> int:
-    """How many there are, whose places tell their shards: the most that a pass has."""
+    """How many there are, whose places tell their shards: the most that a pass has. For who hands shards out: lists
+    that workers read are written."""
     if hasattr(args, "sal_dataset_dir"):
-        return _manifest(args).count
-    parts = open_segmented(args).values() if args.make_seg_pass else ()
-    return max(len(open_all(args)), len({name for part in parts for name in part.images.names}))
+        manifest = _manifest(args)
+        if _scores_by_shards(args):
+            _masks(args)
+        if _hands_all_out(args):
+            args.once("changes", lambda: _tell_changes(args, manifest))
+        args.opened.pop("listed", None)  # the largest thing there is
+        return manifest.count
+    parts = [open_segmented(args)] if args.make_seg_pass else []
+    parts += [open_shown(args)] if args.doubtful_pass else []
+    names = [{name for part in some.values() for name in part.images.names} for some in parts]
+    return max(len(open_all(args)), *map(len, names), 0)
+
+
+def _tell_changes(args: Args, manifest: Manifest) -> None:
+    """Says in a line which images came and went since the manifest was written."""
+    listed = args.manifest and args.manifest.stat().st_mtime_ns > manifest.path.stat().st_mtime_ns
+    if not (listed if args.manifest else _is_older(manifest, args)):
+        return
+    now = {line.decode("utf-8", "surrogateescape") for line in _lines(args)[0]}
+    known = {line for number in range(manifest.shards) for line in manifest.lines(number)}
+    came, went = len(now - known), len(known - now)
+    if came or went:
+        print(f"{manifest.path}: {came} images came and {went} went since it was written; remove it to take them in")
+    else:
+        os.utime(manifest.path)  # so that the next run need not look
 
 
 def shard_of(args: Args, count: int) -> range:

@@ -24,6 +24,7 @@ def start(*words):
         ([], ""),
         (["run_sample.py", "--address"], "--address needs a value"),
         (["run_sample.py", "--num_actors", "x"], "--num_actors x: is not a whole number"),
+        (["run_sample.py", "photos", "--num_devices=2"], "--num_devices: is of one machine; give --num_actors"),
     ],
 )
 def test_bad_input_is_one_clear_line(words, text):

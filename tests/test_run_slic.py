@@ -20,7 +20,7 @@ def sample(*argv):
 
 
 def run(*argv):
-    return run_passes(run_slic.PASSES, lambda: run_slic.parse(["--quiet", *map(str, argv)]), "args_slic.json")
+    return run_passes(run_slic.PASSES, lambda: run_slic.parse(["--quiet", *map(str, argv)]))
 
 
 @pytest.fixture

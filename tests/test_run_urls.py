@@ -137,7 +137,7 @@ def test_run_slic_takes_images_and_maps_of_the_bucket(memory, folder, plain, tmp
     flags = ["--device", "cpu", "--quiet", "--num_workers", "1", *PAGE]
 
     def slic(*argv):
-        return run_passes(run_slic.PASSES, lambda: run_slic.parse([*flags, *argv]), "args_slic.json")
+        return run_passes(run_slic.PASSES, lambda: run_slic.parse([*flags, *argv]))
 
     assert slic("--result_dir", "memory://bucket/out", "--shard_size", "4") == 0
     assert objects(memory, "/bucket/out") == plain

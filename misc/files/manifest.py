@@ -19,7 +19,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files.remote import fetch
-from misc.files.store import read_text, replacing
+from misc.files.store import fingerprint, read_text, replacing
 
 _BLOCK = 1 << 26  # bytes that are looked through at once
 _WORDS = frozenset((b"file", b"filename", b"file_name", b"image", b"path", b"url"))  # a header's
@@ -41,12 +41,16 @@ class Manifest:
     def shards(self) -> int:
         return len(self.starts) - 1
 
-    def shard(self, number: int) -> dict[str, str]:
-        """name -> path of the images of a shard, in order."""
+    def lines(self, number: int) -> list[str]:
+        """Of a shard, in order."""
         with self.path.open("rb") as f:
             f.seek(self.starts[number])
-            lines = f.read(self.starts[number + 1] - self.starts[number]).splitlines()
-        return {name_in(line): line for line in (line.decode("utf-8", "surrogateescape") for line in lines)}
+            held = f.read(self.starts[number + 1] - self.starts[number])
+        return [line.decode("utf-8", "surrogateescape") for line in held.splitlines()]
+
+    def shard(self, number: int) -> dict[str, str]:
+        """name -> path of the images of a shard, in order."""
+        return {name_in(line): line for line in self.lines(number)}
 
 
 def name_in(line: str) -> str:
@@ -60,11 +64,22 @@ def _whole(line: bytes, folder: Path) -> bytes:
 
 
 def write_manifest(path: Path, lines: Sequence[bytes], facts: dict) -> None:
-    """Raises InputError where two images have one name, or a name holds an end of line."""
+    """facts, and a digest of the lines. Raises InputError where two images have one name, or a name holds an end of
+    line."""
+    _require_apart(lines)
+    digest = fingerprint(*(b"\n".join(lines[i : i + (1 << 16)]) for i in range(0, len(lines), 1 << 16)))
+    write_lines(path, lines, {**facts, "digest": digest})
+
+
+def _require_apart(lines: Sequence[bytes]) -> None:
     names = np.fromiter((hash(line[: line.rfind(b".")]) for line in lines), np.int64, len(lines))
     names.sort()
     if (names[1:] == names[:-1]).any():
         _tell_twins(lines)
+
+
+def write_lines(path: Path, lines: Sequence[bytes], facts: dict) -> None:
+    """Raises InputError where a name holds an end of line."""
     if odd := next((line for line in lines if b"\n" in line or b"\r" in line), None):
         raise InputError(f"{odd!r}: a name that holds an end of line cannot stand in a manifest; rename the file")
     with replacing(path) as part, part.open("wb") as f:

@@ -341,6 +341,14 @@ def remove(path: Path) -> None:
     _KNOWN.clean.pop(path, None)
 
 
+def discard(path: Path) -> None:
+    """A file, wherever it lies; one that cannot be removed elsewhere stays there."""
+    path.unlink(missing_ok=True)
+    if url_of(path):
+        with suppress(OSError):
+            remove(path)
+
+
 def remove_what_is_gone() -> None:
     """What was fetched, and taken away by who had it. Raises InputError where it cannot be."""
     for path in [path for path in _KNOWN.clean if not path.exists()]:

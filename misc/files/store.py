@@ -17,7 +17,7 @@ import platform
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -236,12 +236,12 @@ def read_json(path: Path) -> dict:
     return held if isinstance(held, dict) else {}
 
 
-def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
+def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence]) -> None:
     with replacing(path) as part:
-        add_rows(part, [header, *rows], "w")
+        add_rows(part, itertools.chain([header], rows), "w")
 
 
-def add_rows(path: Path, rows: list[tuple], mode: str = "a") -> None:
+def add_rows(path: Path, rows: Iterable[Sequence], mode: str = "a") -> None:
     """Rows at the end of a csv; mode "w": of a new one."""
     with path.open(mode, newline="", encoding="utf-8", errors="surrogateescape") as f:
         csv.writer(f).writerows(rows)

@@ -71,7 +71,13 @@ def folders(kinds: Sequence[Kind], args: Args) -> dict[Kind, Path]:
 
 def is_outdated(kind: Kind, stems: Iterable[str], args: Args) -> bool:
     """Whether there is no saliency label of this kind for these images, or a map was made anew after its label."""
+    there, old = count_labels(kind, stems, args)
+    return not there or bool(old)
+
+
+def count_labels(kind: Kind, stems: Iterable[str], args: Args) -> tuple[int, int]:
+    """-> how many of these images have a saliency label of this kind, and of how many a map was made after it."""
     pairs = [(CAM.folder(args) / f"{stem}.png", kind.folder(args) / f"{stem}.png") for stem in stems]
     pairs = [(cam, label) for cam, label in pairs if label.is_file()]
     made = pairs if kind.of_maps else ()
-    return not pairs or any(cam.is_file() and cam.stat().st_mtime_ns > label.stat().st_mtime_ns for cam, label in made)
+    return len(pairs), sum(cam.is_file() and cam.stat().st_mtime_ns > label.stat().st_mtime_ns for cam, label in made)

@@ -1,7 +1,9 @@
 """Saliency maps against masks."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,35 @@ COLUMNS = ("n", "mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "e
 IMAGE_COLUMNS = ("mae", "max_f", "mean_f", "adp_f", "weighted_f", "s_measure", "max_e", "mean_e", "adp_e")
 
 
+@dataclass
+class Scores:
+    """Of images: their sums, how many of their masks hold an object, a row each: name, digest and IMAGE_COLUMNS."""
+
+    metrics: SaliencyMetrics = field(default_factory=SaliencyMetrics)
+    objects: int = 0
+    rows: list[tuple] = field(default_factory=list)
+
+    def add_sums(self, state: Mapping) -> None:
+        """Those of others, as `state` has them; their rows stay with them."""
+        self.metrics.merge(SaliencyMetrics.of_state(state["metrics"]))
+        self.objects += state["objects"]
+
+    def state(self) -> dict:
+        """As JSON holds it."""
+        return {"metrics": self.metrics.state(), "objects": self.objects, "rows": self.rows}
+
+    def results(self, folder: Path) -> dict[str, float | np.ndarray]:
+        """n and, where there is an image, SaliencyMetrics' results, with e_measure, which is mean_e. Warns where no
+        mask holds an object."""
+        n = self.metrics.n
+        if not n:
+            return {"n": 0}
+        if not self.objects:
+            print(f"warning: {folder}: none of {n} masks holds an object, so the scores say nothing", file=sys.stderr)
+        results = self.metrics.get_results()
+        return {"n": n, **results, "e_measure": results["mean_e"]}
+
+
 def score_maps(
     folder: Path,
     masks: Files,
@@ -27,25 +58,16 @@ def score_maps(
     failures: Told,
     read: Read = Held,
     fit: bool = False,
-) -> tuple[dict[str, float | np.ndarray], list[tuple]]:
-    """What the maps in folder are worth, and a row per image: its name, digest and IMAGE_COLUMNS.
-
-    fit: maps that are smaller than their masks are brought to their sizes. -> n and, where there is an image,
-    SaliencyMetrics' results, with e_measure, which is mean_e.
-    """
-    metrics, rows, objects = SaliencyMetrics(), [], 0
+) -> Scores:
+    """What the maps in folder are worth. fit: maps that are smaller than their masks are brought to their sizes."""
+    found = Scores()
     for digest, scores, has_object in compare(
         "eval", folder, masks, partial(score_map, read=read, fit=fit), args, failures, preds
     ):
-        metrics.add(scores)
-        objects += has_object
-        rows.append((scores.name, digest, *rounded(getattr(scores, key) for key in IMAGE_COLUMNS)))
-    if rows and not objects:
-        print(
-            f"warning: {folder}: none of {len(rows)} masks holds an object, so the scores say nothing", file=sys.stderr
-        )
-    results = metrics.get_results() if rows else {}
-    return {"n": len(rows), **results, **({"e_measure": results["mean_e"]} if rows else {})}, rows
+        found.metrics.add(scores)
+        found.objects += has_object
+        found.rows.append((scores.name, digest, *rounded(getattr(scores, key) for key in IMAGE_COLUMNS)))
+    return found
 
 
 def score_map(

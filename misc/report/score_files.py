@@ -6,7 +6,7 @@
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from misc.files.held import Held
@@ -25,16 +25,17 @@ def rounded(values: Iterable[float], digits: int = 6) -> list[float]:
     return [round(float(value), digits) for value in values]
 
 
-def write_scores(result_dir: Path, kind: str, header: tuple[str, ...], rows: list[tuple]) -> None:
+def write_scores(result_dir: Path, kind: str, header: tuple[str, ...], rows: Iterable[Sequence]) -> None:
     write_csv(result_dir / "scores" / f"{kind}.csv", header, rows)
 
 
-def read_scores(result_dir: Path, kind: str) -> dict[tuple[str, str], dict[str, float]]:
-    """(image, digest) -> those of its scores that are numbers; empty where there is no such file."""
+def read_scores(result_dir: Path, kind: str, images: Container[str]) -> dict[tuple[str, str], dict[str, float]]:
+    """(image, digest) -> those of its scores that are numbers, of these images; empty where there is no such file."""
     words = ("split", "image", "digest")
     return {
         (row["image"], row["digest"]): {k: float(v) for k, v in row.items() if k not in words and v != "nan"}
         for row in read_rows(result_dir / "scores" / f"{kind}.csv")
+        if row["image"] in images
     }
 
 
@@ -46,13 +47,12 @@ def write_curves(result_dir: Path, kind: str, results: Mapping) -> None:
 
 def read_curves(result_dir: Path, kind: str) -> dict[str, list[float]]:
     """As given to write_curves; lists are empty where there is no such file."""
-    rows = read_rows(result_dir / "scores" / f"{kind}_curves.csv")
+    rows = list(read_rows(result_dir / "scores" / f"{kind}_curves.csv"))
     return {name: [float(row[name]) for row in rows] for name in CURVES}
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Of a csv: column -> text; none where there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as f:
-        return list(csv.DictReader(f))
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Of a csv, one by one: column -> text; none where there is no such file."""
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as f:
+            yield from csv.DictReader(f)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from misc.files.store import read_json, write_json
 from misc.report.kinds import Kind
 from misc.report.score_files import Read, digest_of, rounded, write_scores
 from misc.run.evaluation import Files, compare, nothing_to_compare, to_json
-from misc.run.failures import Told
+from misc.run.failures import Failures, Told
 from misc.run.flags import Args
+from misc.run.parts import Found, Parts, in_parts
 from pgt.metrics.segmentation import Confusion, ContourF, ThresholdSweep
 
 if TYPE_CHECKING:  # data stands on misc
@@ -45,6 +46,23 @@ class Scores:
         self.num_cams += other.num_cams
         self.rows += other.rows
 
+    def state(self) -> dict:
+        """As JSON holds it; the sweep, a large one, where there are CAMs."""
+        counts = {form: contour.counts.tolist() for form, contour in self.contours.items()}
+        sweep = {"sweep": self.sweep.counts.tolist()} if self.num_cams else {}
+        held = {"confusion": self.confusion.matrix.tolist(), "contours": counts, **sweep}
+        return {**held, "num_cams": self.num_cams, "rows": self.rows}
+
+    @classmethod
+    def of_state(cls, spec: DatasetSpec, state: Mapping) -> Scores:
+        found = cls(spec)
+        found.confusion.matrix += np.array(state["confusion"])
+        found.sweep.counts += np.array(state.get("sweep", 0))
+        for form, contour in found.contours.items():
+            contour.counts += np.array(state["contours"][form])
+        found.num_cams, found.rows = state["num_cams"], state["rows"]
+        return found
+
     @property
     def contour_f(self) -> float:
         return self.contours["void_left_out"].get_results()["mean_f"]
@@ -65,12 +83,22 @@ class Scores:
 def score_folder(folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Told, **how: Any) -> Scores:
     """All masks against their predictions in folder; what cannot be used is added to failures.
 
-    args: as compare takes them; how: see score_image. Raises InputError where nothing can be scored, or CAMs and label
-    maps lie side by side, and where no mask holds a class.
+    args: as compare takes them; how: see score_image. Raises InputError as require_scores does.
     """
+    return require_scores(gather("eval_sem_seg", folder, masks, spec, args, failures, **how), folder, masks, spec)
+
+
+def gather(step: str, folder: Path, masks: Files, spec: DatasetSpec, args: Args, failures: Told, **how: Any) -> Scores:
+    """score_folder, whatever comes out. step: what failures name."""
     total, work = Scores(spec), partial(score_image, spec=spec, **how)
-    for scores in compare("eval_sem_seg", folder, masks, work, args, failures):
+    for scores in compare(step, folder, masks, work, args, failures):
         total.merge(scores)
+    return total
+
+
+def require_scores(total: Scores, folder: Path, masks: Files, spec: DatasetSpec) -> Scores:
+    """Raises InputError where nothing could be scored, or CAMs and label maps lie side by side, and where no mask holds
+    a class."""
     if not total.rows:
         raise InputError(f"{folder}: no image of it could be scored; run what makes it, or give another folder")
     if not total.num_objects:
@@ -123,27 +151,57 @@ def score_image(
 
 
 def score_splits(
-    kind: Kind,
-    parts: Mapping[str, SegmentationSet],
-    args: Args,
-    failures: Told,
-    score: Callable[..., tuple[Scores, dict]] = lambda *given: (score_folder(*given), {}),
+    kind: Kind, parts: Mapping[str, SegmentationSet], places: Callable[[int], range], args: Args, failures: Failures
 ) -> None:
-    """A row per split in metrics.json, and one per image in scores/<kind>.csv; of label maps, splits without any are
-    left out. score: score_folder's first arguments -> scores, and what else metrics.json holds of them."""
-    folder, results, images = kind.folder(args), {}, []
+    """write_splits of label maps; of a run by shards, those of the shard under way, or what was found of all. Splits
+    without any label map are left out. places: of so many images -> those that are looked at."""
+    step, folder = f"eval_{kind.key}", kind.folder(args)
+
+    def masks_of(split: str) -> Files:
+        names, masks = parts[split].images.names, parts[split].masks
+        return {names[k]: masks[names[k]] for k in places(len(names)) if names[k] in masks}
+
+    def opened() -> Files:
+        return {f"{split}/{name}": mask for split in parts for name, mask in masks_of(split).items()}
+
+    def labels(split: str) -> list[Path]:
+        return [folder / f"{name}{kind.suffix}" for name in masks_of(split)]
+
+    def find(_: Files) -> Found:
+        made = [split for split in parts if any(path.is_file() for path in labels(split))]
+        found = {s: gather(step, folder, masks_of(s), parts[s].spec, args, failures) for s in made}
+        return {split: scores.state() for split, scores in found.items()}
+
+    files = lambda images: [*images.values(), *(path for split in parts for path in labels(split))]  # noqa: E731
+    if found := in_parts(step, opened, files, find, args, failures):
+        write_splits(kind, parts, {split: (one, {}) for split, one in _totals(kind, parts, found, args)}, args)
+
+
+def _totals(kind: Kind, parts: Mapping[str, SegmentationSet], found: Parts, args: Args) -> Iterator[tuple[str, Scores]]:
+    """Of each split of which something was found."""
     for split, part in parts.items():
-        masks = part.masks
-        made = kind.style == "heat" or any((folder / f"{name}{kind.suffix}").is_file() for name in masks)
-        if masks and made:
-            scores, more = score(folder, masks, part.spec, args, failures)
-            found = scores.get_results()
-            row = {"miou": found["miou"], "contour_f": scores.contour_f, "n": found["n"], "iou": found["iou"], **more}
-            results[split] = to_json(row)
-            images += [(split, *image) for image in scores.rows]
-            print(f"{kind.key} {split}: {_in_percent(row)}", flush=True)
+        states, total = [one[split] for one in found() if split in one], Scores(part.spec)
+        for state in states:
+            total.merge(Scores.of_state(part.spec, state))
+        if states:
+            yield split, require_scores(total, kind.folder(args), part.masks, part.spec)
+
+
+def write_splits(
+    kind: Kind, parts: Mapping[str, SegmentationSet], scored: Mapping[str, tuple[Scores, dict]], args: Args
+) -> None:
+    """A row per split in metrics.json, and one per image in scores/<kind>.csv. scored: of each split that could be,
+    its scores, and what else metrics.json holds of them."""
+    results, images = {}, []
+    for split, (scores, more) in scored.items():
+        found = scores.get_results()
+        row = {"miou": found["miou"], "contour_f": scores.contour_f, "n": found["n"], "iou": found["iou"], **more}
+        results[split] = to_json(row)
+        images += [(split, *image) for image in scores.rows]
+        print(f"{kind.key} {split}: {_in_percent(row)}", flush=True)
     if not results:
-        missing = f"nothing to score in {folder}" if any(part.masks for part in parts.values()) else "no masks"
+        any_masks = any(part.masks for part in parts.values())
+        missing = f"nothing to score in {kind.folder(args)}" if any_masks else "no masks"
         nothing_to_compare(f"eval_{kind.key}", missing, args)
         return
     write_scores(args.result_dir, kind.key, ("split", "image", "digest", *IMAGE_COLUMNS), images)

@@ -5,9 +5,9 @@ knows all outputs of an item by their fingerprints, keeps what is current, makes
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import SILENT, progress, talk_of
 from misc.run.records import write_record
-from misc.run.shards import is_done, marker_of, state_of, write_marker
+from misc.run.shards import marked, marker_of, seen, state_of
 
 Write = Callable[..., None]  # write(path, made_from=fingerprint)
 
@@ -48,12 +48,13 @@ class Batches:
     """Work that is done in the caller's thread, on a device, while others read ahead and write: what make gives for up
     to `size` neighbours whose `key`s agree -> what is to be written of each. Where compute raises OutOfMemory, the rest
     of that key comes by half as many. fill: what is left after batches of size is filled up by its last, so that a
-    device that pays for every new shape meets one number of images per key."""
+    device that pays for every new shape meets one number of images per key. order: of the items that are looked at."""
 
     compute: Callable[[Sequence[Any]], Iterable[Sequence[Write]]]
     size: int = 1
     key: Callable[[Any], object] = lambda _: None
     fill: bool = False
+    order: Callable[[Sequence[Item]], Sequence[Item]] = list
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,14 @@ def each(
     how = {"what": what, "batches": batches, "key": key, "facts": facts}
     if args.at_shard is None or not items:
         return _make(step, items, settings, make, args, failures, **how)
-    if is_done(args, step, args.at_shard, _state(items, settings, args), failures):
-        return 0
-    _fetch(step, items, args, failures)
-    started, before = time.perf_counter(), len(failures)
-    num = _make(step, items, settings, make, args, failures, **how)
-    digest = fingerprint(*_flat(settings(items[0]) if callable(settings) else [settings]))
-    counts, state = {"images": len(items), "made": num}, _state(items, settings, args)
-    failed = failures.since(before)
-    write_marker(args, step, args.at_shard, state, digest, counts, failed, time.perf_counter() - started)
-    return num
+
+    def work() -> int:
+        _fetch(step, items, args, failures)
+        return _make(step, items, settings, make, args, failures, **how)
+
+    state = partial(_state, items, settings, args)
+    digested = [*_flat(settings(items[0]) if callable(settings) else [settings])]
+    return marked(args, step, len(items), digested, state, work, failures)
 
 
 def _make(
@@ -115,6 +114,7 @@ def _make(
 ) -> int:
     """each, of all items."""
     todo = [item for item in items if item.source not in failures]
+    todo = batches.order(todo) if batches else todo
     for folder in {out.parent for item in items for out in item.outs}:
         require_writable(folder)
     cv2.setNumThreads(1)  # the workers are the parallelism
@@ -195,8 +195,7 @@ def _state(items: Sequence[Item], settings: Any, args: Args) -> str:
     """A digest of what items are made of and what is there of them, without a look into a file: sizes and times. Of
     what lies elsewhere, the digest of its listing, and of the pass whose results are read; "" where that has none, or a
     file could not be fetched."""
-    ordered = sorted(items, key=lambda item: item.outs)  # sizes, which order items, are known or not
-    told = (p for one in ordered for p in (*_flat(_parts(one, settings)), *map(_seen, (*one.reads, *one.outs))))
+    told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(seen, (*item.reads, *item.outs))))
     if not any(map(url_of, (*items[0].reads, *items[0].outs))):
         return fingerprint(*told)
     states = [state_of(args, maker) for maker in sorted({item.made_by for item in items if item.made_by})]
@@ -204,16 +203,6 @@ def _state(items: Sequence[Item], settings: Any, args: Args) -> str:
         return ""
     manifest = args.opened.get("manifest")
     return fingerprint(*told, *states, str(manifest and manifest.facts.get("listed")))
-
-
-def _seen(path: Path) -> str:
-    if url := url_of(path):
-        return url
-    try:
-        held = path.stat()
-    except OSError:
-        return f"{path} is not there"
-    return f"{path} {held.st_size} {held.st_mtime_ns}"
 
 
 class _Writer:

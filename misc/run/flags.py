@@ -5,8 +5,7 @@ bounds and help of a flag, and the number to edit.
     class Label:
         high: float | None = flag(1.7, "surely object: above this times the mean of the map", above=0)
 
-gives `--label_high`, args.label.high and args.label_high. What is given on the command line comes before what a recipe
-says, and a recipe before the top of the script.
+gives `--label_high`, args.label.high, args.label_high. A given flag comes first, a recipe before the top of the script.
 """
 
 import argparse
@@ -59,13 +58,14 @@ class Pass(typing.NamedTuple):
     """A pass of a script. on: whether it runs where nobody says; None: by a flag of its own that is no truth value.
     step: a module with run(args, failures), or module:function; makes: under what name its results and their record lie
     in RESULT_DIR, where it makes any (misc/run/records.py); reads: what others make -> the flag that names something
-    else instead, "" where there is none; often: see flag."""
+    else instead, "" where there is none; often: see flag; parts: whether it tells of all shards (misc/run/parts.py)."""
 
     on: bool | None
     step: str
     makes: str = ""
     reads: Mapping[str, str] = types.MappingProxyType({})
     often: bool = False
+    parts: bool = False
 
     def load(self) -> Callable:
         """What it runs: (args, failures) -> nothing."""
@@ -138,14 +138,14 @@ class Args:
     """What a run is told: a stage with a prefix by its name (args.label.high), every flag by its own (args.label_high),
     a nested data class by that of its field, and what a script adds. defaults: flag -> value where nobody says any;
     maps_of_others: whether the maps of the run were made elsewhere; images_flag: the one that names its images;
-    at_shard: the number of the shard that is under way, of a run by shards; opened: what is kept for later;
-    evaluates_alone: whether evaluations are all that was asked for.
+    args_file: where RESULT_DIR keeps it all; at_shard: the number of the shard under way, of a run by shards; shards:
+    their numbers once all are done; opened: what is kept for later; evaluates_alone: whether evaluations are all.
     """
 
-    maps_of_others = False
-    evaluates_alone = False
-    images_flag = "--sal_dataset_dir"
+    maps_of_others = evaluates_alone = False
+    images_flag, args_file = "--sal_dataset_dir", "args.json"
     at_shard: int | None = None
+    shards: Sequence[int] | None = None
 
     def __init__(self, stages: Sequence[typing.Any], places: Mapping[str, Flag], defaults: Mapping[str, object]):
         self.stages, self.places, self.defaults = tuple(stages), dict(places), dict(defaults)

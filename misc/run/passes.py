@@ -19,47 +19,42 @@ from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
 from misc.run.shards import Step, failures_of, here, is_sharded, mine, part_of
-from misc.run.staging import at_the_edges, begin, bring_results
+from misc.run.staging import at_the_edges, begin, bring_results, is_far
 
 HandOut = Callable[[Sequence[str], Sequence[Step], Sequence[int], Args, Failures], None]
 
 _FILES = {"eval": "metrics.json", "doubtful": "doubtful.csv", "overview": "overview.png"}  # by how passes begin
 
 
-def run_passes(
-    passes: Mapping[str, Pass],
-    parse: Callable[[], Args],
-    args_file: str = "args.json",
-    hand_out: HandOut | None = None,
-) -> int:
-    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR/args_file; hand_out: who hands out
-    the shards, where flags do not say it (misc/run/shards.py).
+def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: HandOut | None = None) -> int:
+    """passes: flag -> what it runs; parse() -> args, which are kept in RESULT_DIR; hand_out: who hands out the shards,
+    where flags do not say it (misc/run/shards.py).
 
     Returns the exit status: 0; 1 where files failed (failed.csv lists them, the rest is done); 2 where the input is
     not usable.
     """
     settle_memory()
     tell_any_name()
-    return answered(lambda: _run(passes, parse, args_file, hand_out))
+    return answered(lambda: _run(passes, parse, hand_out))
 
 
-def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], args_file: str, hand_out: HandOut | None) -> int:
+def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: HandOut | None) -> int:
     try:
         args = parse()
         begin(args)
         with at_the_edges():
-            return _run_all(passes, args, args_file, hand_out or _hand_out_of(args, parse))
+            return _run_all(passes, args, hand_out or _hand_out_of(args, parse))
     except InputError as e:
         if is_main():
             print(f"error: {told(str(e))}", file=sys.stderr)
         return 2
 
 
-def _run_all(passes: Mapping[str, Pass], args: Args, args_file: str, hand_out: HandOut | None) -> int:
+def _run_all(passes: Mapping[str, Pass], args: Args, hand_out: HandOut | None) -> int:
     require_apart(args, passes)
     part, parts = part_of(args.shard) if hand_out else (0, 1)
     if is_main():
-        _begin(args, args_file, parts)
+        _begin(args, parts)
     on = [name for name in passes if getattr(args, name)]
     if parts > 1:
         _require_trained(on, args)
@@ -67,15 +62,21 @@ def _run_all(passes: Mapping[str, Pass], args: Args, args_file: str, hand_out: H
     failed = args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv")
     fetch_all([failed])  # one of before does not stay
     failures = Failures(failed)
-    for by_shards, names in groupby(on, lambda name: hand_out is not None and name.startswith("make_")):
+    left = []
+    for by_shards, names in groupby(on, lambda name: hand_out is not None and _is_by_shards(name, passes[name], args)):
+        whole = [*names]
         if by_shards:
-            _run_shards([*names], passes, args, failures, hand_out)
-        elif parts > 1:
-            _leave_out([*names], args)
-        else:
+            _run_shards(whole, passes, args, failures, hand_out)
+            whole = [name for name in whole if passes[name].parts]
+        if parts > 1:
+            left += whole
+            continue
+        if whole:
             bring_results(args)
-            for name in names:
-                _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
+        for name in whole:
+            _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
+    if left:
+        _leave_out(left)
     if is_main():
         _tell_made(args, {name: passes[name] for name in on})
     return failures.close()
@@ -109,12 +110,12 @@ def _hand_out_of(args: Args, parse: Callable) -> HandOut | None:
     return partial(hand_out, Path(sys.modules[parse.__module__].__file__ or "").stem)
 
 
-def _begin(args: Args, args_file: str, parts: int) -> None:
+def _begin(args: Args, parts: int) -> None:
     if parts == 1:  # one of many does not look through folders in which others write
         remove_all_parts(args)
     require_writable(args.result_dir)
     held = {"args": {k: plain(v) for k, v in args.flat().items()}, "versions": versions()}
-    write_json(args.result_dir / args_file, held)
+    write_json(args.result_dir / args.args_file, held)
 
 
 def _require_trained(names: Sequence[str], args: Args) -> None:
@@ -123,7 +124,12 @@ def _require_trained(names: Sequence[str], args: Args) -> None:
         raise InputError(f"--shard {args.shard}: first run {trains}, by torchrun or alone; then give --{trains} False")
 
 
-def _leave_out(names: Sequence[str], args: Args) -> None:
+def _is_by_shards(name: str, one: Pass, args: Args) -> bool:
+    """What lies elsewhere is scored once all is here."""
+    return name.startswith("make_") or (one.parts and not is_far(args))
+
+
+def _leave_out(names: Sequence[str]) -> None:
     """Passes that need all shards, in a run that has some of them."""
     left = ", ".join(name.removesuffix("_pass") for name in names)
     print(f"left out: {left}; once all shards are done, the same command with --shard 0/1 runs them", flush=True)
@@ -134,8 +140,9 @@ def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, fa
     if not is_main():
         return
     started, count = time.perf_counter(), importlib.import_module("step.sets").count_images(args)
-    numbers, steps = mine(args, count), [name.removesuffix("_pass") for name in names]
+    numbers, steps, args.shards = mine(args, count), [name.removesuffix("_pass") for name in names], None
     to(names, [passes[name].load() for name in names], numbers, args, failures)
+    args.shards = None if is_far(args) else numbers
     known = failures.files([*steps, "shards"])
     for step, file, reason in failures_of(args, steps, numbers):
         if (step, file) not in known:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from misc.errors import InputError
 from misc.files.images import forget_sizes
-from misc.files.remote import as_path, drop, fetch_all, hold, url_of
-from misc.files.store import read_json, write_json
+from misc.files.remote import as_path, discard, drop, fetch_all, hold, url_of
+from misc.files.store import fingerprint, read_json, write_json
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.memory import settle_memory
@@ -24,6 +26,7 @@ from misc.run.progress import progress, talk_of
 from misc.run.staging import begin, is_far, put_shard
 
 _PART = re.compile(r"(auto|\d+)(?:/(\d+))?")
+TRIES = 3  # deaths at a shard before it is given up
 Step = Callable[["Args", Failures], None]
 
 
@@ -94,13 +97,39 @@ def state_of(args: Args, step: str) -> str:
     return read_json(path).get("state", "")
 
 
-def write_marker(
-    args: Args, step: str, number: int, state: str, settings: str, counts: Mapping, failed: Mapping, seconds: float
-) -> None:
-    """counts: images, and how many were made; failed: file -> reason; settings: their digest; state: see is_done."""
-    held = {"pass": step, "shard": number, "shard_size": args.shard_size, **counts, "failed": dict(failed)}
-    held |= {"seconds": round(seconds, 3), "settings": settings, "state": state}
+def marked(
+    args: Args, step: str, images: int, settings: Sequence[Any], state: Callable[[], str], work: Callable[[], int],
+    failures: Failures,
+) -> int:  # fmt: skip
+    """work(), and then the marker of the shard that is under way, unless it says that all is as it is now -> how many
+    of the images were made. settings: parts of a fingerprint; state(): what is made of what, before and after it."""
+    number, started, before = args.at_shard, time.perf_counter(), len(failures)
+    if is_done(args, step, number, state(), failures):
+        return 0
+    made = work()
+    held = {"pass": step, "shard": number, "shard_size": args.shard_size, "images": images, "made": made}
+    held |= {"failed": failures.since(before), "seconds": round(time.perf_counter() - started, 3)}
+    held |= {"settings": fingerprint(*settings), "state": state()}
     write_json(marker_of(args, step, number), held)
+    return made
+
+
+def give_up(number: int, reason: str, names: Sequence[str], args: Args, failures: Failures) -> None:
+    """Lists a shard that cannot be done by these passes; markers of an earlier run do not speak for it."""
+    failures.add("shards", Path(f"shard {number}"), reason)
+    for name in names:
+        discard(marker_of(args, name.removesuffix("_pass"), number))
+
+
+def seen(path: Path) -> str:
+    """A file without a look into it: its size and time; of one that lies elsewhere its URL."""
+    if url := url_of(path):
+        return url
+    try:
+        held = path.stat()
+    except OSError:
+        return f"{path} is not there"
+    return f"{path} {held.st_size} {held.st_mtime_ns}"
 
 
 def failures_of(args: Args, steps: Iterable[str], numbers: Iterable[int]) -> Iterator[tuple[str, str, str]]:

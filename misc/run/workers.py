@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 from misc.errors import InputError
@@ -22,10 +21,9 @@ from misc.run.apart import remove_all_parts
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args
 from misc.run.progress import Progress, talk_of
-from misc.run.shards import Step, Worker, flags_of
+from misc.run.shards import TRIES, Step, Worker, flags_of, give_up
 
 _CONTEXT = multiprocessing.get_context("spawn")
-_TRIES = 3
 _SECONDS = 0.5  # between looks at how far they are
 
 
@@ -67,7 +65,7 @@ def hand_out(
                 wait([crew.process.sentinel for crew in at_work], _SECONDS)
                 for crew in at_work:
                     if crew.process.exitcode is not None:
-                        _after(crew, script, names, deaths, failures)
+                        _after(crew, script, names, deaths, args, failures)
                 done = sum(crew.done for crew in crews)
                 bar.update(done - told)
                 told = done
@@ -98,7 +96,7 @@ def _flags(args: Args) -> list[dict[str, object]]:
     return [flags_of(args, device=name, num_workers=args.num_workers or threads) for name in names]
 
 
-def _after(crew: Crew, script: str, names: Sequence[str], deaths: Counter, failures: Failures) -> None:
+def _after(crew: Crew, script: str, names: Sequence[str], deaths: Counter, args: Args, failures: Failures) -> None:
     """What follows the end of a process."""
     code, place = crew.process.exitcode, crew.place.value
     crew.process = None
@@ -108,9 +106,10 @@ def _after(crew: Crew, script: str, names: Sequence[str], deaths: Counter, failu
         return
     number = crew.numbers[place]
     deaths[number] += 1
-    given_up = deaths[number] == _TRIES
+    given_up = deaths[number] == TRIES
     if given_up:
-        failures.add("shards", Path(f"shard {number}"), f"its process died {_TRIES} times (exit status {code})")
+        reason = f"its process died {TRIES} times (exit status {code})"
+        give_up(number, reason, names, args, failures)
     crew.numbers, crew.before = crew.numbers[place + given_up :], crew.done + given_up
     crew.place.value = 0
     if crew.numbers:

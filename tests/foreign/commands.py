@@ -37,7 +37,7 @@ def sample(*argv):
 
 
 def slic(*argv):
-    return run_passes(run_slic.PASSES, lambda: run_slic.parse(words(*argv)), "args_slic.json")
+    return run_passes(run_slic.PASSES, lambda: run_slic.parse(words(*argv)))
 
 
 def voc(*argv, passes=("train_seam_pass",)):

@@ -17,6 +17,7 @@ from PIL import Image
 
 import run_sample
 from data.datasets import get_dataset
+from data.saliency import ImageFolder
 from misc.files.store import read_json, write_json, write_text
 from misc.report.kinds import SALIENCY
 from misc.report.page import Column, Record, page
@@ -208,23 +209,29 @@ def test_disagreement():
 
 def test_a_large_set_gives_a_sample_with_the_most_doubtful():
     names = [f"{i:06}" for i in range(1000)]
-    assert sample_of(names, {}, 1000) == names
-    found = sample_of(names, {}, 100)
-    assert len(found) == len(set(found)) == 100 and found[0] == names[0] and found[-1] == names[-1]
+
+    def sample(doubts, most=100):
+        found, total = sample_of(lambda: iter(names), doubts.items(), most)
+        assert total == 1000
+        return sorted(found)
+
+    assert sample({}, 1000) == names
+    found = sample({})
+    assert len(found) == 100 and found[0] == names[0] and found[-1] == names[-1]
     assert np.diff([int(name) for name in found]).max() <= 11
     doubts = {name: (7 * k % 1000) / 1000 for k, name in enumerate(names)}
-    found = sample_of(names, doubts, 100)
+    found = sample(doubts)
     worst = sorted(names, key=lambda name: -doubts[name])[:25]
-    assert set(worst) <= set(found) and len(found) == 100 and found == sorted(found)
-    assert len(sample_of(names, {"000500": 1.0}, 100)) == 100
+    assert set(worst) <= set(found) and len(found) == 100
+    assert len(sample({"000500": 1.0})) == len(sample({"of another run": 1.0})) == 100
 
 
 def test_doubts_are_read_as_they_are(tmp_path):
-    assert read_doubts(tmp_path) == {}
+    assert [*read_doubts(tmp_path)] == []
     write_text(tmp_path / "doubtful.csv", "name,doubt,pamr_slic\na b,0.5,1\nc,nan,\nd,x,\ne,0.25,\n,0.5,\nf\n")
-    assert read_doubts(tmp_path) == {"a b": 0.5, "e": 0.25}
+    assert [*read_doubts(tmp_path)] == [("a b", 0.5), ("e", 0.25)]
     write_text(tmp_path / "doubtful.csv", "image,score\na,1\n")
-    assert read_doubts(tmp_path) == {}
+    assert [*read_doubts(tmp_path)] == []
 
 
 def test_the_page_sorts_by_doubt_where_it_is_told(built, tmp_path):
@@ -666,14 +673,13 @@ def test_a_page_of_a_hundred_thousand_images_opens_at_once_and_says_that_it_show
 
 def test_a_report_of_a_hundred_thousand_images_is_of_a_sample(built, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "MOST", 20)
-    names = [f"{i:06}" for i in range(100_000)]
-    sources = {
-        Column("image", "image", "photo", built): dict.fromkeys(names, built / "set/images/004.png"),
-        Column("cam_pamr", "label", "gray", built): dict.fromkeys(names, built / "result/cam_pamr/004.png"),
-    }
+    images = {f"{i:06}": built / "set/images/004.png" for i in range(100_000)}
+    monkeypatch.setattr("step.sets._open_images", lambda _: ImageFolder(images, None, {}))
+    (tmp_path / "cam_pamr").mkdir()
+    for name in ("000123", "000001"):
+        (tmp_path / "cam_pamr" / f"{name}.png").symlink_to(built / "result/cam_pamr/004.png")
     write_text(tmp_path / "doubtful.csv", "name,doubt\n000123,0.9\n000001,0.8\n")
-    args = arguments(built, result_dir=tmp_path)
-    report.make_report(args, Failures(tmp_path / "failed.csv"), "Many", sources)
+    report.run(arguments(built, result_dir=tmp_path), Failures(tmp_path / "failed.csv"))
     said = "report: a sample of 20 of 100000 images, the most doubtful among them\n"
     assert said in capsys.readouterr().out and len([*(tmp_path / "report_files").iterdir()]) == 20
     data = page_of(tmp_path)
@@ -744,7 +750,7 @@ def segmented(tmp_path_factory, photographs):
         rows = score_folder(folders[key], masks, VOC, args, failures).rows
         write_scores(root, key, ("image", "digest", *IMAGE_COLUMNS), rows)
     parts = {name: "train" if k < 4 else "val" for k, name in enumerate(NAMES[:6])}
-    report.make_report(args, failures, "Segmentation", sources, VOC, parts)
+    report.make_report(args, failures, "Segmentation", sources, 6, VOC, parts)
     assert failures.close() == 0
     return root
 

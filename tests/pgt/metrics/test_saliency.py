@@ -2,8 +2,11 @@
 from it, and itself where it is installed.
 """
 
+import json
 import pickle
+import random
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -421,6 +424,27 @@ def test_merged_workers_equal_one(photographs):
     expected, results = whole.get_results(), first.get_results()
     for key in expected:
         np.testing.assert_allclose(results[key], expected[key], rtol=1e-14)
+
+
+def test_neither_order_nor_parts_change_a_bit(photographs):
+    scores = [saliency_scores(*pair) for pair in photograph_pairs(photographs).values()]
+    scores = [replace(one, mae=one.mae / (k + 1), f=one.f**k) for k, one in enumerate(scores * 50)]
+    whole = gathered(scores).get_results()
+    random.Random(0).shuffle(scores)
+    total = SaliencyMetrics()
+    for start in range(0, len(scores), 7):
+        part = json.loads(json.dumps(gathered(scores[start : start + 7]).state()))
+        total.merge(SaliencyMetrics.of_state(part))
+    assert total.n == len(scores)
+    for key, value in total.get_results().items():
+        np.testing.assert_array_equal(value, whole[key])
+
+
+def gathered(scores):
+    metrics = SaliencyMetrics()
+    for one in scores:
+        metrics.add(one)
+    return metrics
 
 
 def test_merge_needs_the_same_normalize():
