@@ -180,7 +180,7 @@ def _read(path: Path) -> bytes:
 def _keep(path: Path, data: bytes, when: float | None = None) -> None:
     """data as the file at path; others see it whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f"{own_name()}-{threading.get_ident()}.part"
+    part = path.parent / f"{own_name()}.part"
     part.write_bytes(data)
     if when is not None:
         os.utime(part, (when, when))
@@ -233,7 +233,7 @@ def listing(folder: Path) -> list[Entry]:
     return _KNOWN.listed[folder]
 
 
-def _first(info: dict[str, Any], names: Sequence[str]) -> Any:
+def _first(info: dict[str, Any], names: Sequence[str]) -> str:
     return str(next((info[name] for name in names if info.get(name)), ""))
 
 
@@ -342,20 +342,12 @@ def remove(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """A file, wherever it lies; one that cannot be removed elsewhere stays there."""
+    """A file, here and where it belongs. Raises InputError where it cannot be removed."""
     path.unlink(missing_ok=True)
-    if url_of(path):
-        with suppress(OSError):
-            remove(path)
-
-
-def remove_what_is_gone() -> None:
-    """What was fetched, and taken away by who had it. Raises InputError where it cannot be."""
-    for path in [path for path in _KNOWN.clean if not path.exists()]:
-        try:
-            remove(path)
-        except OSError as e:
-            raise InputError(f"{url_of(path)}: cannot be removed ({one_line(e)}); the same command goes on") from e
+    try:
+        remove(path) if url_of(path) else None
+    except OSError as e:
+        raise InputError(f"{url_of(path)}: cannot be removed ({one_line(e)}); the same command goes on") from e
 
 
 # ---- room

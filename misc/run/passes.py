@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from misc.errors import InputError
-from misc.files.remote import as_path, fetch_all, told
+from misc.files.remote import as_path, discard, fetch_all, is_there, told
 from misc.files.store import require_writable, write_json
 from misc.run.apart import folders_to_write, remove_all_parts, require_apart
 from misc.run.distributed import is_main, launched, together, wait_for_all
@@ -79,7 +79,10 @@ def _run_all(passes: Mapping[str, Pass], args: Args, hand_out: HandOut | None) -
         _leave_out(left)
     if is_main():
         _tell_made(args, {name: passes[name] for name in on})
-    return failures.close()
+    status = failures.close()
+    if is_there(failed) and not failed.exists():
+        discard(failed)
+    return status
 
 
 def _tell_made(args: Args, passes: Mapping[str, Pass]) -> None:

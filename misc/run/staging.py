@@ -169,7 +169,6 @@ def at_the_edges() -> Iterator[None]:
     try:
         yield
         put_all()
-        remote.remove_what_is_gone()
     except InputError as e:
         raise InputError(remote.told(str(e))) from e
     finally:

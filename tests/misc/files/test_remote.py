@@ -52,9 +52,11 @@ def test_a_file_is_fetched_by_who_reads_it_and_put_where_it_is_new(tmp_path):
     assert not path.exists() and not other.exists() and remote.news() == []
     (tmp_path / "a.bin").write_bytes(b"three")
     assert Held(path).getvalue() == b"three"
-    path.unlink()
-    remote.remove_what_is_gone()
-    assert not (tmp_path / "a.bin").exists()
+    path.unlink()  # by whoever cleans temporary folders: what lies elsewhere stays
+    assert remote.put(remote.news()) == {} and (tmp_path / "a.bin").read_bytes() == b"three"
+    remote.discard(path)
+    remote.discard(other)
+    assert not (tmp_path / "a.bin").exists() and not (tmp_path / "sub" / "b.bin").exists()
 
 
 def test_what_is_missing_is_an_error_of_one_line_that_names_the_url(tmp_path):
