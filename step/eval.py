@@ -51,7 +51,7 @@ def run(args: Args, failures: Failures) -> None:
         return
     images, files, find = partial(usable, args, failures), partial(files_of, args), partial(score_kinds, args, failures)
     if parts := in_parts("eval", images, files, find, args, failures):
-        tell(parts, args)
+        tell(parts, args, failures)
 
 
 def usable(args: Args, failures: Failures) -> Files:
@@ -68,8 +68,8 @@ def files_of(args: Args, images: Files) -> Iterator[Path]:
 
 
 def score_kinds(args: Args, failures: Failures, images: Files) -> Found:
-    """Key of each kind that is there -> how many labels it has, how many of them are older than their maps, and Scores,
-    which are empty where it has no label, or an old one."""
+    """Key of each kind that is there -> of how many masks it has how many labels, how many of them are older than their
+    maps, and Scores, which are empty where it has no label, or an old one."""
     found, read, folder = {}, Kept(), open_images(args)  # a mask is read once for all kinds
     for stem in (stem for stem in images if stem not in folder.masks):
         failures.add("eval", images[stem], f"no mask of its name in {folder.mask_dir}")
@@ -79,23 +79,25 @@ def score_kinds(args: Args, failures: Failures, images: Files) -> Found:
         preds, scores = {stem: labels / f"{stem}.png" for stem in masks}, Scores()
         if there and not old:
             scores = score_maps(labels, masks, preds, args, failures, read, fit=kind.style == "heat")
-        found[kind.key] = {"there": there, "old": old, **scores.state()}
+        found[kind.key] = {"masks": len(masks), "there": there, "old": old, **scores.state()}
     return found
 
 
-def tell(parts: Parts, args: Args) -> None:
+def tell(parts: Parts, args: Args, failures: Failures) -> None:
     """A table on the terminal, metrics.json, and what misc/report/score_files.py says, of every kind that is there."""
     results = {}
     for kind, folder in folders(SALIENCY, args).items():
-        there = old = 0
+        there = old = bare = 0
         total = Scores()
-        for part in parts():
-            if own := part.get(kind.key):
-                there, old = there + own["there"], old + own["old"]
-                total.add_sums(own)
+        for own in (part[kind.key] for part in parts() if kind.key in part):
+            there, old = there + own["there"], old + own["old"]
+            bare += 0 if own["there"] else own["masks"]
+            total.add_sums(own)
         if old or not there:
             print(f"eval: {kind.key} is of other maps than those in cam, or other images, and left out: make it again")
             continue
+        if bare:
+            failures.add("eval", folder, f"shards of {bare} images have no label there")
         row = total.results(folder)
         results[kind.key] = to_json({name: row[name] for name in COLUMNS if name in row})
         rows = (image for part in parts() if kind.key in part for image in part[kind.key]["rows"])

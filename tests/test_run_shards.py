@@ -176,6 +176,16 @@ def test_scores_follow_masks_and_failures_are_those_of_a_plain_run(folder, tmp_p
     assert contents(tmp_path / "r") == before  # also of a mask that came later
 
 
+def test_shards_without_a_label_are_told_of(folder, tmp_path):
+    argv = (folder, "--result_dir", tmp_path, "--make_slic_pass", "False", "--report_pass", "False")
+    assert run(*argv, "--shard", "0/2") == 0
+    assert run(*argv, "--shard", "0/1", "--make_cam_pass", "False", "--make_label_pass", "False") == 1
+    with (tmp_path / "failed.csv").open(encoding="utf-8", newline="") as f:
+        rows = [(row["step"], Path(row["file"]).name, row["reason"]) for row in csv.DictReader(f)]
+    reason = "shards of 4 images have no label there"  # 3 of shard 1, 1 of shard 3
+    assert rows == [("eval", "cam", reason), ("eval", "cam_pamr", reason)]
+
+
 def test_networks_stay_loaded_from_shard_to_shard(folder, tmp_path, monkeypatch):
     loads = []
     read = make_sal.read_network

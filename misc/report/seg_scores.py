@@ -168,23 +168,35 @@ def score_splits(
         return [folder / f"{name}{kind.suffix}" for name in masks_of(split)]
 
     def find(_: Files) -> Found:
-        made = [split for split in parts if any(path.is_file() for path in labels(split))]
-        found = {s: gather(step, folder, masks_of(s), parts[s].spec, args, failures) for s in made}
-        return {split: scores.state() for split, scores in found.items()}
+        found = {}
+        for split, part in parts.items():
+            masks, made = masks_of(split), any(path.is_file() for path in labels(split))
+            own = gather(step, folder, masks, part.spec, args, failures).state() if made else {}
+            found[split] = own or {"bare": len(masks)}
+        return found
 
     files = lambda images: [*images.values(), *(path for split in parts for path in labels(split))]  # noqa: E731
     if found := in_parts(step, opened, files, find, args, failures):
-        write_splits(kind, parts, {split: (one, {}) for split, one in _totals(kind, parts, found, args)}, args)
+        write_splits(kind, parts, dict(_totals(kind, parts, found, args, failures)), args)
 
 
-def _totals(kind: Kind, parts: Mapping[str, SegmentationSet], found: Parts, args: Args) -> Iterator[tuple[str, Scores]]:
-    """Of each split of which something was found."""
+def _totals(
+    kind: Kind, parts: Mapping[str, SegmentationSet], found: Parts, args: Args, failures: Failures
+) -> Iterator[tuple[str, tuple[Scores, dict]]]:
+    """Of each split that has a label map: its scores, and nothing else. Shards of it without any are told to
+    failures."""
+    folder = kind.folder(args)
     for split, part in parts.items():
-        states, total = [one[split] for one in found() if split in one], Scores(part.spec)
-        for state in states:
+        states = [one[split] for one in found() if split in one]
+        scored, bare = [s for s in states if "rows" in s], sum(s.get("bare", 0) for s in states)
+        if not scored:
+            continue
+        if bare:
+            failures.add(f"eval_{kind.key}", folder, f"shards of {bare} images of {split} have no label there")
+        total = Scores(part.spec)
+        for state in scored:
             total.merge(Scores.of_state(part.spec, state))
-        if states:
-            yield split, require_scores(total, kind.folder(args), part.masks, part.spec)
+        yield split, (require_scores(total, folder, part.masks, part.spec), {})
 
 
 def write_splits(

@@ -41,6 +41,8 @@ def in_parts(
             state = lambda: fingerprint(*images, *map(seen, files(images)), seen(path))  # noqa: E731
             work = lambda: _keep(path, find(images), len(images))  # noqa: E731
             marked(args, step, len(images), [], state, work, failures)
+        else:
+            marker_of(args, step, args.at_shard).unlink(missing_ok=True)  # of when there were some
         return None
     if args.shards is not None:
         return lambda: _kept(step, args)

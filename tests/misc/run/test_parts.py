@@ -28,7 +28,7 @@ def ask(tmp_path):
         parts = in_parts("look", lambda: images[number], lambda own: own.values(), find, args, failures)
         return parts and [text for _ in range(2) for part in parts() for text in part["texts"]]
 
-    ask.found, ask.args, ask.failures = [], args, failures
+    ask.found, ask.images, ask.args, ask.failures = [], images, args, failures
     return ask
 
 
@@ -55,6 +55,14 @@ def test_what_an_earlier_run_found_of_a_shard_that_is_given_up_is_not_told(ask):
     give_up(1, "died", ["look_pass"], ask.args, ask.failures)
     assert ask(None) == ["0a", "0b", "2a", "2b"] * 2
     assert ("shards", str(Path("shard 1"))) in ask.failures.files(["shards"])
+
+
+def test_what_an_earlier_run_found_of_a_shard_without_images_is_not_told(ask):
+    for number in range(3):
+        ask(number)
+    ask.images[1].clear()
+    ask(1)
+    assert ask(None) == ["0a", "0b", "2a", "2b"] * 2 and ask.found == [0, 1, 2]
 
 
 def test_without_shards_all_is_found_at_once():
