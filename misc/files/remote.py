@@ -75,7 +75,6 @@ def as_path(text: Any) -> Any:
     parts = [part for part in rest.replace(os.sep, "/").split("/") if part]
     if not parts or not {".", ".."}.isdisjoint(parts):
         raise InputError(f"{text}: names no file or folder; give scheme://bucket/folder")
-    store_of(scheme)
     return _root().joinpath(scheme, *(part.replace(":", _COLON) for part in parts))
 
 
@@ -163,6 +162,8 @@ def fetch(path: Path) -> None:
 def fetch_all(paths: Iterable[Path]) -> None:
     """Several at once; of what cannot be fetched, whoever reads it is told why."""
     wanted = [path for path in dict.fromkeys(paths) if url_of(path) and not path.exists()]
+    for path in wanted:
+        _at(path)  # a store is opened by this thread, once
     for _ in parallel_map(fetch, wanted, _AT_ONCE, 4 * _AT_ONCE) if wanted else ():
         pass
 
@@ -304,6 +305,8 @@ def put(paths: Iterable[Path]) -> dict[Path, OSError]:
     objects: dict[Path, list[Path]] = {}
     for path in paths:
         objects.setdefault(_object_of(path), []).append(path)
+    for at in objects:
+        _at(at)
     lost = {}
     for at, error in parallel_map(_put, list(objects), _AT_ONCE, 4 * _AT_ONCE) if objects else ():
         if isinstance(error, OSError):
