@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from misc.errors import InputError, one_line
+from misc.files.remote import told
 from misc.run.apart import remove_all_parts
 from misc.run.failures import Failures
 from misc.run.flags import Args
@@ -189,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(words)
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {told(str(e))}", file=sys.stderr)
         return 2
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data.sample import write_sample
 from misc.files.images import read_mask, require_some
-from misc.files.listing import Listing, find_masks, list_pictures, require_single
+from misc.files.listing import SUFFIXES, Listing, find_masks, list_pictures, require_single
+from misc.files.remote import fetch_all, is_folder
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 # (images, masks) below the root of a data set; a root with none of them is itself the folder of images
@@ -43,6 +44,8 @@ def open_folder(
     the data set keeps. Raises InputError as misc.files.images.find_images does."""
     if root.resolve() == SAMPLE:
         write_sample(root)
+    if root.suffix.lower() in SUFFIXES:
+        fetch_all([root])
     layout = _Layout(Listing({root.stem: root}), root, "one picture") if root.is_file() else _layout_of(root, flag)
     own = layout.masks if mask_dir is None else None
     files, mask_dir = layout.found.files, mask_dir or layout.mask_dir
@@ -62,12 +65,12 @@ def _layout_of(root: Path, flag: str) -> _Layout:
     for image_name, mask_name in _LAYOUTS:
         others = sum(not name.startswith((f"{image_name}/", f"{mask_name}/")) for name in whole.files)
         found, own = _below(whole, image_name), root / mask_name
-        if found.files and (not others or own.is_dir() or image_name != "images"):
+        if found.files and (not others or is_folder(own) or image_name != "images"):
             found.passed[f"outside {image_name}/"] += others
             found.passed = +found.passed  # without those of which there are none
             require_single(found, flag)
-            words = f"layout {image_name}/, {'' if own.is_dir() else 'no '}{mask_name}/"
-            return _Layout(found, root / image_name, words, own if own.is_dir() else None)
+            words = f"layout {image_name}/, {'' if is_folder(own) else 'no '}{mask_name}/"
+            return _Layout(found, root / image_name, words, own if is_folder(own) else None)
     if len(whole.twins) == len(whole.files) and (masks := _masks_beside(whole.twins)):
         images = {name: next(p for p in paths if p != masks[name]) for name, paths in whole.twins.items()}
         return _Layout(Listing(images, {}, whole.passed), root, "image and mask side by side", root, masks)

@@ -1,6 +1,7 @@
 """Which images the steps read: what flags say, and data/saliency.py and data/segmentation.py find, once per run."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,16 @@ from data.toy import write_toy
 from data.voc12 import MASKS_AUG, find_root
 from misc.errors import InputError, UnknownClassError
 from misc.files.images import image_size, limit_side, require_some
-from misc.files.listing import find_masks, list_pictures
+from misc.files.listing import SUFFIXES, find_masks, list_pictures
 from misc.files.manifest import Manifest, lines_of, open_manifest, write_lines, write_manifest
-from misc.files.store import write_text
+from misc.files.remote import as_path, below, digest_of_listing, elsewhere, fail, fetch_all, files_of_tar, hold, url_of
+from misc.files.store import read_json, write_json, write_text
 from misc.run.distributed import is_main
 from misc.run.each import Item
 from misc.run.flags import Args
 from misc.run.records import plain
 from misc.run.shards import part_of
+from misc.run.staging import is_far, of_tars, put_all, tars_in
 from pgt.sizes import network_size
 
 
@@ -31,7 +34,7 @@ def open_images(args: Args) -> ImageFolder:
     once."""
     if args.at_shard is None:
         return args.once("images", lambda: _open_images(args))
-    return args.once("shard", lambda: _open_shard(args, args.at_shard, args.eval_pass))
+    return args.once("shard", lambda: _open_shard(args, args.at_shard, _scores_by_shards(args)))
 
 
 def each_image(args: Args) -> Iterator[tuple[str, Path, Path | None]]:
@@ -49,12 +52,12 @@ def mask_dir_of(args: Args) -> Path | None:
 
 
 def _open_images(args: Args) -> ImageFolder:
-    if args.manifest is None:
+    if args.manifest is None and not of_tars(args):
         found = open_folder(args.sal_dataset_dir, args.limit, args.mask_dir, args.images_flag)
     else:
-        images = _images_of(args, range(_manifest(args).shards))
+        images, source = _images_of(args, range(_manifest(args).shards)), args.manifest or args.sal_dataset_dir
         masks = find_masks(args.mask_dir, images, "--mask_dir") if args.mask_dir else {}
-        found = ImageFolder(images, args.mask_dir, masks, f"images: {len(images)}, in {args.manifest}")
+        found = ImageFolder(images, args.mask_dir, masks, f"images: {len(images)}, in {source}")
     print(found.told, flush=True)
     return found
 
@@ -66,6 +69,10 @@ def _open_shard(args: Args, number: int, with_masks: bool) -> ImageFolder:
     folder = Path(os.path.normpath(args.result_dir / masks.facts["folder"]))
     found = zip(images, masks.lines(number), strict=True)
     return ImageFolder(images, folder, {name: folder / line for name, line in found if line})
+
+
+def _scores_by_shards(args: Args) -> bool:
+    return args.eval_pass and not is_far(args)
 
 
 def _listed(args: Args) -> ImageFolder:
@@ -121,12 +128,15 @@ def _below(path: Path | None, folder: Path) -> bytes:
 def _manifest(args: Args) -> Manifest:
     """RESULT_DIR/manifest.txt, which is written where it is not there. Raises InputError where it is of others."""
     path, source = args.result_dir / "manifest.txt", args.manifest or args.sal_dataset_dir
-    facts = {"of": plain(source, args.result_dir), "limit": args.limit}
+    facts = {"of": plain(source, args.result_dir), "limit": args.limit, **({"tars": True} if of_tars(args) else {})}
 
     def opened() -> Manifest:
+        fetch_all([path])
         if not path.exists():
             lines, folder = _lines(args)
-            write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir)})
+            listed = {"listed": digest_of_listing(folder)} if url_of(folder) and not args.manifest else {}
+            write_manifest(path, lines, {**facts, "folder": plain(folder, args.result_dir), **listed})
+            put_all()
             args.once("changes", lambda: None)  # as the images are now
         held = open_manifest(path, args.shard_size)
         if not facts.items() <= held.facts.items():
@@ -140,6 +150,9 @@ def _lines(args: Args) -> tuple[list[bytes], Path]:
     """A path per image, and the folder that they are below."""
     if args.manifest is not None:
         return lines_of(args.manifest, "--manifest")[: args.limit], args.manifest.parent
+    if of_tars(args):
+        tars = tars_in(args.sal_dataset_dir)[: args.limit]
+        return [tar.name.encode("utf-8", "surrogateescape") for tar in tars], tars[0].parent
     images = _listed(args).images
     lines = [f"{name}{file.suffix}".encode("utf-8", "surrogateescape") for name, file in images.items()]
     name, file = next(iter(images.items()))
@@ -148,8 +161,35 @@ def _lines(args: Args) -> tuple[list[bytes], Path]:
 
 def _images_of(args: Args, shards: Iterable[int]) -> dict[str, Path]:
     manifest = _manifest(args)
-    folder = Path(os.path.normpath(args.result_dir / manifest.facts["folder"]))
-    return {name: folder / line for number in shards for name, line in manifest.shard(number).items()}
+    folder = Path(os.path.normpath(args.result_dir / as_path(manifest.facts["folder"])))
+    lines = ((name, below(folder, line)) for number in shards for name, line in manifest.shard(number).items())
+    return dict(_of_tars(lines, args) if of_tars(args) else lines)
+
+
+def _of_tars(tars: Iterable[tuple[str, Path]], args: Args) -> Iterator[tuple[str, Path]]:
+    """The pictures in tars, whose names begin as those of the tars; RESULT_DIR/members has them once they are known."""
+    for name, tar in ((name, elsewhere(path)) for name, path in tars):
+        index = args.result_dir / "members" / f"{name}.json"
+        fetch_all([index])
+        hold([index])
+        try:
+            known = read_json(index).get("files") or _pictures_of(tar)
+        except OSError as e:  # the tar stands for its pictures, and is what failed
+            fail(tar, e)
+            yield name, tar
+            continue
+        if not index.exists():
+            write_json(index, {"files": known})
+        yield from ((f"{name}.tar/{Path(file).with_suffix('').as_posix()}", tar / file) for file in known)
+
+
+def _pictures_of(tar: Path) -> list[str]:
+    """Their paths in it. Raises OSError for one that is damaged, or has two of one name."""
+    files = [path.relative_to(tar).as_posix() for path in files_of_tar(tar) if path.suffix.lower() in SUFFIXES]
+    for name, count in Counter(file.rpartition(".")[0] for file in files).items():
+        if count > 1:
+            raise OSError(f"{count} pictures in it are called {name} and would share a label; rename one of them")
+    return files
 
 
 def count_images(args: Args) -> int:
@@ -157,7 +197,7 @@ def count_images(args: Args) -> int:
     that workers read are written."""
     if hasattr(args, "sal_dataset_dir"):
         manifest = _manifest(args)
-        if args.eval_pass:
+        if _scores_by_shards(args):
             _masks(args)
         if _hands_all_out(args):
             args.once("changes", lambda: _tell_changes(args, manifest))

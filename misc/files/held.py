@@ -4,11 +4,15 @@ import io
 import stat
 from pathlib import Path
 
+from misc.files.remote import fetch
+
 _LARGEST = 1 << 31  # bytes of a file that is held in memory
 
 
 def require_regular(path: Path) -> None:
-    """Raises OSError for a folder, pipe or device, which may never end, and for a file of more than 2 GB."""
+    """Raises OSError for a folder, pipe or device, which may never end, and for a file of more than 2 GB. One that lies
+    elsewhere is fetched."""
+    fetch(path)
     held = path.stat()
     if not stat.S_ISREG(held.st_mode):
         raise OSError("is no regular file")

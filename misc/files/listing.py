@@ -13,6 +13,7 @@ from typing import TypeVar
 from PIL import Image
 
 from misc.errors import InputError
+from misc.files.remote import lies_elsewhere, listing
 from misc.files.store import read_json
 
 HEIF = frozenset((".heic", ".heif") if find_spec("pillow_heif") else ())
@@ -46,16 +47,17 @@ class Listing:
 def list_pictures(folder: Path, flag: str, suffixes: Collection[str] = SUFFIXES) -> Listing:
     """All pictures below folder. Raises InputError, with the flag's name, for a folder that is absent or cannot be
     read."""
-    if not folder.is_dir():
+    far = lies_elsewhere(folder)
+    if not far and not folder.is_dir():
         raise InputError(f"{flag} {folder}: {'is no folder' if folder.exists() else 'no such folder'}")
     found, root, names = Listing(), os.fspath(folder), {}
     try:
-        for path in walk(root, found.passed, suffixes):
+        for path in (_of_store if far else walk)(root, found.passed, suffixes):
             names.setdefault(os.path.splitext(path[len(root) :].lstrip(os.sep))[0].replace(os.sep, "/"), []).append(
                 path
             )
     except OSError as e:
-        raise InputError(f"{flag} {folder}: cannot be read ({e.strerror})") from e
+        raise InputError(f"{flag} {folder}: cannot be read ({e.strerror or e})") from e
     for name in sorted(names):
         paths = [Path(path) for path in sorted(names[name])]
         found.files[name] = paths[0]
@@ -96,6 +98,22 @@ def walk(folder: str, passed: Counter, suffixes: Collection[str] = SUFFIXES) -> 
             passed["folder that may not be read"] += 1
     for kind in [kind for kind, n in passed.items() if not n]:
         del passed[kind]
+
+
+def _of_store(folder: str, passed: Counter, suffixes: Collection[str]) -> Iterator[str]:
+    """walk, of a folder that lies elsewhere, in which there are no links."""
+    for entry in listing(Path(folder)):
+        path = os.fspath(entry.path)
+        parts = path[len(folder) :].lower().replace(os.sep, "/").split("/")
+        suffix = os.path.splitext(path)[1].lower()
+        if any(part.startswith(".") for part in parts):
+            passed["hidden"] += 1
+        elif not _OF_SYSTEMS.isdisjoint(parts[:-1]):
+            passed["in folders of systems"] += 1
+        elif suffix in suffixes:
+            yield path
+        else:
+            passed[suffix or "without a suffix"] += 1
 
 
 def _kind_of(entry: os.DirEntry) -> str:

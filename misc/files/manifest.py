@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.errors import InputError
+from misc.files.remote import fetch
 from misc.files.store import fingerprint, read_text, replacing
 
 _BLOCK = 1 << 26  # bytes that are looked through at once
@@ -119,6 +120,7 @@ def lines_of(path: Path, flag: str) -> list[bytes]:
     """The paths that somebody's list names, sorted: a line each, or the first column of a .csv. Raises InputError
     where it cannot be read, is empty, or names what has no suffix."""
     try:
+        fetch(path)
         if path.suffix.lower() == ".csv":
             rows = csv.reader(io.StringIO(read_text(path), newline=""))
             lines = [row[0].strip().encode("utf-8", "surrogateescape") for row in rows if row]

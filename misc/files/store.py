@@ -71,7 +71,19 @@ def drop_parts() -> None:
 
 def _part_in(folder: Path) -> Path:
     """A name that no one else has, and that is short: a file may be called by as many letters as there can be."""
-    return folder / f".{_HOST}-{os.getpid()}-{next(_PARTS)}.part"
+    return folder / f"{own_name()}.part"
+
+
+def own_name() -> str:
+    """One that begins with a dot, tells whose it is, and comes once."""
+    return f".{_HOST}-{os.getpid()}-{next(_PARTS)}"
+
+
+def is_of_the_dead(name: str) -> bool:
+    """Whether a name that begins as own_name's do is of a process of this machine that is no more."""
+    host, _, pid = name[1:].partition("-")
+    pid = pid.partition("-")[0]
+    return host == _HOST and pid.isdigit() and not _is_alive(int(pid))
 
 
 def remove_parts(folder: Path) -> None:
@@ -80,9 +92,7 @@ def remove_parts(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for path in (Path(root, name) for name in names if name.startswith(".") and name.endswith(".part")):
             with suppress(OSError):  # taken by another process, or (Windows) open in one
-                host, _, pid = path.name[1:].rpartition("-")[0].partition("-")
-                dead = host == _HOST and pid.isdigit() and not _is_alive(int(pid))
-                if dead or time.time() - path.stat().st_mtime > _DAY:
+                if is_of_the_dead(path.name) or time.time() - path.stat().st_mtime > _DAY:
                     path.unlink()
 
 

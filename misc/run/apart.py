@@ -6,6 +6,7 @@ from pathlib import Path
 
 from misc.errors import InputError
 from misc.files.listing import ARRAYS, SUFFIXES, holds_results
+from misc.files.remote import lies_elsewhere
 from misc.files.store import remove_parts
 from misc.run.flags import Args, Pass
 
@@ -44,6 +45,8 @@ def _overlap(folder: Path, source: Path) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
+    if lies_elsewhere(folder):
+        return False
     return not folder.exists() or (folder.is_dir() and (holds_results(str(folder)) or not any(folder.iterdir())))
 
 

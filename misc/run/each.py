@@ -16,13 +16,14 @@ import cv2
 
 from misc.errors import OutOfMemory
 from misc.files.held import Held
+from misc.files.remote import any_failed, fetch_all, hold, url_of
 from misc.files.store import fingerprint, is_current, require_writable
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import SILENT, progress, talk_of
 from misc.run.records import write_record
-from misc.run.shards import marked, seen
+from misc.run.shards import marked, marker_of, seen, state_of
 
 Write = Callable[..., None]  # write(path, made_from=fingerprint)
 
@@ -89,7 +90,12 @@ def each(
     how = {"what": what, "batches": batches, "key": key, "facts": facts}
     if args.at_shard is None or not items:
         return _make(step, items, settings, make, args, failures, **how)
-    work, state = partial(_make, step, items, settings, make, args, failures, **how), partial(_state, items, settings)
+
+    def work() -> int:
+        _fetch(step, items, args, failures)
+        return _make(step, items, settings, make, args, failures, **how)
+
+    state = partial(_state, items, settings, args)
     digested = [*_flat(settings(items[0]) if callable(settings) else [settings])]
     return marked(args, step, len(items), digested, state, work, failures)
 
@@ -115,7 +121,7 @@ def _make(
 
     def record(made: bool = True) -> None:
         if key:
-            write_record(args, step, key, items[0].outs[0].parent, made, **(facts or {}))
+            write_record(args, step, key, _folder(args, key, items[0].outs[0]), made, **(facts or {}))
 
     write = _Writer(record)
 
@@ -146,6 +152,12 @@ def _make(
     return write.num
 
 
+def _folder(args: Args, key: str, out: Path) -> Path:
+    """That of the results of a record, below which there may be others."""
+    own = getattr(args, f"{key}_out_dir", None) or args.result_dir / key
+    return own if own in out.parents else out.parent
+
+
 def _held(path: Path, item: Item) -> Held:
     try:
         return Held(path)
@@ -170,10 +182,27 @@ def _flat(parts: Sequence[Any]) -> Iterator[Any]:
     return (one for part in parts for one in (part if isinstance(part, tuple) else (part,)))
 
 
-def _state(items: Sequence[Item], settings: Any) -> str:
-    """A digest of what items are made of and what is there of them, without a look into a file: sizes and times."""
+def _fetch(step: str, items: Sequence[Item], args: Args, failures: Failures) -> None:
+    """Of files that lie elsewhere, those that are read, and what an earlier run made of them."""
+    todo = [item for item in items if item.source not in failures]
+    hold(path for item in items for path in (*item.reads, *item.outs))
+    fetch_all(path for item in todo for path in item.reads)
+    if not args.overwrite and marker_of(args, step, args.at_shard).exists():
+        fetch_all(path for item in todo for path in item.outs)
+
+
+def _state(items: Sequence[Item], settings: Any, args: Args) -> str:
+    """A digest of what items are made of and what is there of them, without a look into a file: sizes and times. Of
+    what lies elsewhere, the digest of its listing, and of the pass whose results are read; "" where that has none, or a
+    file could not be fetched."""
     told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(seen, (*item.reads, *item.outs))))
-    return fingerprint(*told)
+    if not any(map(url_of, (*items[0].reads, *items[0].outs))):
+        return fingerprint(*told)
+    states = [state_of(args, maker) for maker in sorted({item.made_by for item in items if item.made_by})]
+    if not all(states) or any_failed(path for item in items for path in item.reads):
+        return ""
+    manifest = args.opened.get("manifest")
+    return fingerprint(*told, *states, str(manifest and manifest.facts.get("listed")))
 
 
 class _Writer:

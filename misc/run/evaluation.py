@@ -9,6 +9,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files.predictions import find_predictions
+from misc.files.remote import told
 from misc.files.store import remove_parts, write_csv, write_json
 from misc.run.apart import paths_of, require_apart
 from misc.run.ending import answered
@@ -16,6 +17,7 @@ from misc.run.failures import Told, tell_any_name
 from misc.run.flags import Args, Table, Talks, flag, stage
 from misc.run.parallel import num_workers_for, parallel_map
 from misc.run.progress import progress, talk_of
+from misc.run.staging import at_the_edges
 
 _WIDTH = 80  # of a table, in letters
 Files = Mapping[str, Path]  # by the names of images
@@ -108,10 +110,11 @@ def main_of(table: Table, work: Callable[[Args, Strict], None]) -> Callable[...,
         for _, path in paths_of(args, "writes"):
             remove_parts(path)
         failures = Strict(args.allow_missing)
-        try:
-            work(args, failures)
-        finally:
-            failures.tell()
+        with at_the_edges():
+            try:
+                work(args, failures)
+            finally:
+                failures.tell()
 
     return lambda argv=None: exit_status(lambda: run(argv))
 
@@ -124,7 +127,7 @@ def exit_status(work: Callable[[], None]) -> int:
         try:
             work()
         except InputError as e:
-            print(f"error: {e}", file=sys.stderr)
+            print(f"error: {told(str(e))}", file=sys.stderr)
             return 2
         return 0
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from misc.files.remote import told
 from misc.files.store import add_rows, write_csv
 
 
@@ -29,7 +30,7 @@ class Failures:
         self._files: set[str] = set()
 
     def add(self, step: str, file: Path, reason: object) -> None:
-        row = step, str(file), str(reason)
+        row = step, told(str(file)), told(str(reason))
         if self._path is not None and self._rows:
             add_rows(self._path, [row])
         elif self._path is not None:  # in place of that of an earlier run

@@ -5,8 +5,7 @@ bounds and help of a flag, and the number to edit.
     class Label:
         high: float | None = flag(1.7, "surely object: above this times the mean of the map", above=0)
 
-gives `--label_high`, args.label.high and args.label_high. What is given on the command line comes before what a recipe
-says, and a recipe before the top of the script.
+gives `--label_high`, args.label.high, args.label_high. A given flag comes first, a recipe before the top of the script.
 """
 
 import argparse
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from misc.errors import InputError
+from misc.files.remote import as_path
 from misc.report.kinds import EXPORT_FORMATS, Simplify
 from pgt.settings import out_of_bounds, setting
 
@@ -103,7 +103,7 @@ class Flag:
 
     def _one(self, text: str) -> object:
         try:
-            return _TRUTH[text.lower()] if self.kind is bool else self.kind(text)
+            return _TRUTH[text.lower()] if self.kind is bool else text if self.kind is Path else self.kind(text)
         except (KeyError, ValueError):
             raise self._error(repr(text), f"is not {_KINDS[self.kind]}") from None
 
@@ -113,7 +113,7 @@ class Flag:
         if value is None and self.optional:
             return None
         many = isinstance(value, (list, tuple))
-        values = tuple(Path(v) if self.kind is Path and isinstance(v, str) else v for v in (value if many else [value]))
+        values = tuple(as_path(v) if self.kind is Path else v for v in (value if many else [value]))
         none = not values and self.kind in (int, float)
         if none or many != (self.length is not None) or self.length not in (None, 0, len(values)):
             raise self._error(_text(values), f"takes {self.length or 'some'} values, not {len(values)}")

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from misc.errors import InputError
+from misc.files.remote import as_path, discard, fetch_all, is_there, told
 from misc.files.store import require_writable, write_json
 from misc.run.apart import folders_to_write, remove_all_parts, require_apart
 from misc.run.distributed import is_main, launched, together, wait_for_all
@@ -18,6 +19,7 @@ from misc.run.flags import Args, Pass
 from misc.run.memory import settle_memory
 from misc.run.records import plain, versions
 from misc.run.shards import Step, failures_of, here, is_sharded, mine, part_of
+from misc.run.staging import at_the_edges, begin, bring_results, is_far
 
 HandOut = Callable[[Sequence[str], Sequence[Step], Sequence[int], Args, Failures], None]
 
@@ -39,36 +41,48 @@ def run_passes(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: 
 def _run(passes: Mapping[str, Pass], parse: Callable[[], Args], hand_out: HandOut | None) -> int:
     try:
         args = parse()
-        require_apart(args, passes)
-        hand_out = hand_out or _hand_out_of(args, parse)
-        part, parts = part_of(args.shard) if hand_out else (0, 1)
-        if is_main():
-            _begin(args, parts)
-        on = [name for name in passes if getattr(args, name)]
-        if parts > 1:
-            _require_trained(on, args)
-        args.evaluates_alone = all(name.startswith("eval") for name in on)
-        failures = Failures(args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv"))
-        left = []
-        for by_shards, names in groupby(on, lambda name: hand_out is not None and _is_by_shards(name, passes[name])):
-            whole = [*names]
-            if by_shards:
-                _run_shards(whole, passes, args, failures, hand_out)
-                whole = [name for name in whole if passes[name].parts]
-            if parts > 1:
-                left += whole
-                continue
-            for name in whole:
-                _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
-        if left:
-            _leave_out(left)
-        if is_main():
-            _tell_made(args, {name: passes[name] for name in on})
-        return failures.close()
+        begin(args)
+        with at_the_edges():
+            return _run_all(passes, args, hand_out or _hand_out_of(args, parse))
     except InputError as e:
         if is_main():
-            print(f"error: {e}", file=sys.stderr)
+            print(f"error: {told(str(e))}", file=sys.stderr)
         return 2
+
+
+def _run_all(passes: Mapping[str, Pass], args: Args, hand_out: HandOut | None) -> int:
+    require_apart(args, passes)
+    part, parts = part_of(args.shard) if hand_out else (0, 1)
+    if is_main():
+        _begin(args, parts)
+    on = [name for name in passes if getattr(args, name)]
+    if parts > 1:
+        _require_trained(on, args)
+    args.evaluates_alone = all(name.startswith("eval") for name in on)
+    failed = args.result_dir / (f"runs/failed_{part}_of_{parts}.csv" if parts > 1 else "failed.csv")
+    fetch_all([failed])  # one of before does not stay
+    failures = Failures(failed)
+    left = []
+    for by_shards, names in groupby(on, lambda name: hand_out is not None and _is_by_shards(name, passes[name], args)):
+        whole = [*names]
+        if by_shards:
+            _run_shards(whole, passes, args, failures, hand_out)
+            whole = [name for name in whole if passes[name].parts]
+        if parts > 1:
+            left += whole
+            continue
+        if whole:
+            bring_results(args)
+        for name in whole:
+            _run_pass(name.removesuffix("_pass"), passes[name], args, failures)
+    if left:
+        _leave_out(left)
+    if is_main():
+        _tell_made(args, {name: passes[name] for name in on})
+    status = failures.close()
+    if is_there(failed) and not failed.exists():
+        discard(failed)
+    return status
 
 
 def _tell_made(args: Args, passes: Mapping[str, Pass]) -> None:
@@ -113,8 +127,9 @@ def _require_trained(names: Sequence[str], args: Args) -> None:
         raise InputError(f"--shard {args.shard}: first run {trains}, by torchrun or alone; then give --{trains} False")
 
 
-def _is_by_shards(name: str, one: Pass) -> bool:
-    return name.startswith("make_") or one.parts
+def _is_by_shards(name: str, one: Pass, args: Args) -> bool:
+    """What lies elsewhere is scored once all is here."""
+    return name.startswith("make_") or (one.parts and not is_far(args))
 
 
 def _leave_out(names: Sequence[str]) -> None:
@@ -130,11 +145,11 @@ def _run_shards(names: Sequence[str], passes: Mapping[str, Pass], args: Args, fa
     started, count = time.perf_counter(), importlib.import_module("step.sets").count_images(args)
     numbers, steps, args.shards = mine(args, count), [name.removesuffix("_pass") for name in names], None
     to(names, [passes[name].load() for name in names], numbers, args, failures)
-    args.shards = numbers
-    known = failures.files(steps)
+    args.shards = None if is_far(args) else numbers
+    known = failures.files([*steps, "shards"])
     for step, file, reason in failures_of(args, steps, numbers):
         if (step, file) not in known:
-            failures.add(step, Path(file), reason)
+            failures.add(step, as_path(file), reason)
     seconds = time.perf_counter() - started
     print(f"{', '.join(steps)}: {len(numbers)} shards of {args.shard_size} images, {seconds:.1f} s", flush=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from misc.errors import InputError
+from misc.files.remote import fetch_all, url_of
 from misc.files.store import read_json, write_json
 from misc.run.distributed import is_main
 from misc.run.flags import Args, Flag, Pass
@@ -45,6 +46,7 @@ def write_record(args: Args, pass_name: str, what: str, folder: Path, made: bool
         "changed": {k: {"default": plain(args.defaults[k]), "is": plain(v)} for k, v in changed.items()},
         "settings": {k: plain(v, args.result_dir) for k, v in settings.items()},
     }
+    fetch_all([path])
     if made or not held.items() <= (read_json(path) if path.exists() else {}).items():
         now = datetime.now().isoformat(timespec="seconds")
         write_json(path, {"made": now, "version": __version__, **held, "versions": versions()})
@@ -53,6 +55,9 @@ def write_record(args: Args, pass_name: str, what: str, folder: Path, made: bool
 def plain(value: Any, start: Path | None = None) -> Any:
     """As JSON holds it; paths are whole, or as seen from the folder start, so that both may move together."""
     if isinstance(value, Path):
+        if url_of(value) and not (start and url_of(start)):
+            return url_of(value)
+        start = start if url_of(value) or not (start and url_of(start)) else None
         try:
             return Path(os.path.relpath(value, start)).as_posix() if start else str(value.absolute())
         except ValueError:  # on another drive
@@ -62,6 +67,7 @@ def plain(value: Any, start: Path | None = None) -> Any:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Raises InputError for a record that is there and cannot be read; empty where there is none."""
+    fetch_all([path])
     held = read_json(path)
     if path.exists() and not (isinstance(held.get("settings"), dict) and isinstance(held.get("folder"), str)):
         raise InputError(f"{path}: holds no settings that can be read; remove it, and run what writes it again")

@@ -17,11 +17,13 @@ from typing import Any
 
 from misc.errors import InputError
 from misc.files.images import forget_sizes
+from misc.files.remote import as_path, discard, drop, fetch_all, hold, url_of
 from misc.files.store import fingerprint, read_json, write_json
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.run.memory import settle_memory
 from misc.run.progress import progress, talk_of
+from misc.run.staging import begin, is_far, put_shard
 
 _PART = re.compile(r"(auto|\d+)(?:/(\d+))?")
 TRIES = 3  # deaths at a shard before it is given up
@@ -29,8 +31,9 @@ Step = Callable[["Args", Failures], None]
 
 
 def is_sharded(args: Args) -> bool:
-    """Whether flags ask for shards."""
-    return any(name in args.places and getattr(args, name) is not None for name in ("shard", "num_devices", "manifest"))
+    """Whether flags ask for shards; files that lie elsewhere come by shards."""
+    asked = (name in args.places and getattr(args, name) is not None for name in ("shard", "num_devices", "manifest"))
+    return any(asked) or is_far(args)
 
 
 def part_of(text: str | None, env: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -75,12 +78,23 @@ def marker_of(args: Args, step: str, number: int) -> Path:
 
 def is_done(args: Args, step: str, number: int, state: str, failures: Failures) -> bool:
     """Whether a shard's marker says that all is as it is now; the failures that it holds are added."""
-    held = read_json(marker_of(args, step, number))
-    if args.overwrite or held.get("state") != state:
+    path = marker_of(args, step, number)
+    fetch_all([path])
+    hold([path])
+    held = read_json(path)
+    if args.overwrite or not state or held.get("state") != state:
         return False
     for file, reason in held["failed"].items():
-        failures.add(step, Path(file), reason)
+        failures.add(step, as_path(file), reason)
     return True
+
+
+def state_of(args: Args, step: str) -> str:
+    """That of the marker of a pass, of the shard that is under way; "" where there is none."""
+    path = marker_of(args, step, args.at_shard)
+    fetch_all([path])
+    hold([path])
+    return read_json(path).get("state", "")
 
 
 def marked(
@@ -104,11 +118,13 @@ def give_up(number: int, reason: str, names: Sequence[str], args: Args, failures
     """Lists a shard that cannot be done by these passes; markers of an earlier run do not speak for it."""
     failures.add("shards", Path(f"shard {number}"), reason)
     for name in names:
-        marker_of(args, name.removesuffix("_pass"), number).unlink(missing_ok=True)
+        discard(marker_of(args, name.removesuffix("_pass"), number))
 
 
 def seen(path: Path) -> str:
-    """A file without a look into it: its size and time."""
+    """A file without a look into it: its size and time; of one that lies elsewhere its URL."""
+    if url := url_of(path):
+        return url
     try:
         held = path.stat()
     except OSError:
@@ -117,8 +133,12 @@ def seen(path: Path) -> str:
 
 
 def failures_of(args: Args, steps: Iterable[str], numbers: Iterable[int]) -> Iterator[tuple[str, str, str]]:
-    """(step, file, reason), of the markers of shards."""
+    """(step, file, reason), of the markers of shards; of files that lie elsewhere, a shard that has none is one."""
+    numbers, steps = list(numbers), list(steps)
+    fetch_all(marker_of(args, step, number) for number in numbers for step in steps)
     for number in numbers:
+        if is_far(args) and not any(marker_of(args, step, number).exists() for step in steps):
+            yield "shards", f"shard {number}", "is not done; the same command does it"
         for step in steps:
             for file, reason in read_json(marker_of(args, step, number)).get("failed", {}).items():
                 yield step, file, reason
@@ -128,13 +148,15 @@ def failures_of(args: Args, steps: Iterable[str], numbers: Iterable[int]) -> Ite
 
 
 def label(number: int, steps: Sequence[Step], args: Args, failures: Failures) -> None:
-    """Runs passes on the images of one shard."""
+    """Runs passes on the images of one shard, and puts what they made where it belongs."""
     args.at_shard = number
     try:
         for step in steps:
             step(args, failures)
+        put_shard(args)
     finally:
         args.at_shard = None
+        drop()
         args.opened.pop("shard", None)
         forget_sizes()  # or memory would grow with the images
 
@@ -153,6 +175,7 @@ class Worker:
         settle_memory()
         module = importlib.import_module(script)
         self._args = module.parse(flags)
+        begin(self._args)
         self._args.quiet = True
         self._steps = [module.PASSES[name].load() for name in names]
         self._failures = Failures(None)  # markers hold them
@@ -165,4 +188,4 @@ def flags_of(args: Args, **instead: object) -> dict[str, object]:
     """Flag -> value, of all flags, as if each were given, but for those that are named."""
     values = {**args.flat(), "shard": None, "num_devices": None, **instead}
     there = (name for name, value in values.items() if value is not None or args.places[name].optional)
-    return {name: value.absolute() if isinstance(value := values[name], Path) else value for name in there}
+    return {name: url_of(v) or v.absolute() if isinstance(v := values[name], Path) else v for name in there}

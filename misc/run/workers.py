@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from misc.errors import InputError
+from misc.files.remote import sweep, told
 from misc.run.apart import remove_all_parts
 from misc.run.failures import Failures, tell_any_name
 from misc.run.flags import Args
@@ -73,6 +74,7 @@ def hand_out(
             if crew.process is not None:
                 crew.process.terminate()
                 crew.process.join()
+        sweep()
     if deaths:
         remove_all_parts(args)
 
@@ -125,7 +127,7 @@ def _work(script: str, flags: dict[str, object], names: Sequence[str], numbers: 
             work(number)
             place.value += 1
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr, flush=True)
+        print(f"error: {told(str(e))}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(0)

@@ -241,3 +241,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path):
     (tmp_path / "b").write_text("a file")
     with pytest.raises(InputError, match="cannot write"):
         run(tmp_path)
+
+
+def test_the_record_names_the_folder_of_the_results_and_none_in_it(tmp_path):
+    args = Table("", (Run(result_dir=tmp_path, num_workers=1),)).resolve({})
+    (source := tmp_path / "1.txt").write_text("1")
+    item = Item(source, (tmp_path / "what" / "sub" / "1.png",), (source,))
+    each("test", [item], {}, lambda *_: writes(1)[:1], args, Failures(tmp_path / "failed.csv"), key="what")
+    assert read_json(tmp_path / "settings" / "what.json")["folder"] == "what"
