@@ -211,12 +211,12 @@ class Seg:
     weights: str | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
     head: str = flag(
         "largefov",
-        "head; topdown starts from train_seam's classifier and from a saliency network",
-        choices=("largefov", "deeplabv3", "topdown"),
+        "head; objects starts from train_seam's classifier and from a saliency network",
+        choices=("largefov", "deeplabv3", "objects"),
     )
     fix_norms: bool = flag(False, "the backbone's batch norms stay as they are")
     fix_classes: bool = flag(
-        False, "of head topdown, backbone and classifier stay as train_seam left them: some hundred images spoil them"
+        False, "of head objects, backbone and classifier stay as train_seam left them: some hundred images spoil them"
     )
     norm_momentum: float = flag(3e-4, "running statistics move by this share", at_least=0, at_most=1)
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)

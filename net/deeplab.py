@@ -37,44 +37,41 @@ class LargeFOV(nn.Module):
         return self.cls_conv(self.dropout(x))
 
 
-class ClassesTopDown(TopDown):
-    """All taps -> logits (N,C,h,w) at stride 4: what a linear classifier says of the last one, and what a decoder adds.
+class ObjectsAndClasses(TopDown):
+    """All taps -> logits (N,C,h,w) at stride 4. A decoder tells object from ground, and a linear classifier of the last
+    tap, which object it is: the probability of a class is that of an object times that of the class among the classes.
 
     It needs little training where both have learned before: the classifier as a CAM network's, the decoder as that of a
-    saliency network (start_from).
+    saliency network (start_from). What the whole image has weighs more than what a pixel has.
     """
 
     def __init__(self, dims: Sequence[int], num_channels: int):
         super().__init__()
         self.add_decoder(dims)
-        self.out = nn.Conv2d(WIDTH, num_channels, 1)
-        self.classifier = nn.Conv2d(dims[-1], num_channels, 1)
-        for conv in (self.out, self.classifier):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        self.out = nn.Conv2d(WIDTH, 1, 1)
+        self.classifier = nn.Conv2d(dims[-1], num_channels - 1, 1, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.01)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        fine = self.out(self.decoded(features))
-        coarse = self.classifier(features[-1])
-        coarse = coarse + _CONTEXT * coarse.mean((2, 3), keepdim=True)
-        return fine + resized(coarse, fine.shape[2:])
+        ground = -self.out(self.decoded(features))
+        classes = self.classifier(features[-1])
+        classes = classes + _CONTEXT * classes.mean((2, 3), keepdim=True)
+        return torch.cat([ground, resized(classes, ground.shape[2:]).log_softmax(1)], 1)
 
     @torch.no_grad()
     def start_from(self, classes: Tensor | None, saliency: SalNet | None) -> None:
-        """classes: rows (K,D) of a classifier of the classes; saliency: a network whose map, turned around, is the
-        background's. What is None, or does not fit, starts anew."""
+        """classes: rows (K,D) of a classifier of the classes. What is None, or does not fit, starts anew."""
         if classes is not None:
-            self.classifier.weight[1:, :, 0, 0] = classes
+            self.classifier.weight[:, :, 0, 0] = classes
         if saliency is not None and [r.weight.shape for r in saliency.reduce] == [r.weight.shape for r in self.reduce]:
-            self.reduce.load_state_dict(saliency.reduce.state_dict())
-            self.smooth.load_state_dict(saliency.smooth.state_dict())
-            self.out.weight[0], self.out.bias[0] = -saliency.out.weight[0], -saliency.out.bias[0]
+            for name in ("reduce", "smooth", "out"):
+                getattr(self, name).load_state_dict(getattr(saliency, name).state_dict())
 
 
 HEADS = {
     "largefov": lambda dims, channels, d: LargeFOV(dims[-1], channels, d),
     "deeplabv3": lambda dims, channels, d: DeepLabHead(dims[-1], channels, (d, 2 * d, 3 * d)),
-    "topdown": lambda dims, channels, d: ClassesTopDown(dims, channels),
+    "objects": lambda dims, channels, d: ObjectsAndClasses(dims, channels),
 }
 
 

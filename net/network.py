@@ -51,7 +51,7 @@ class NetFacts:
     layout: "cam", the published CAM network; "imagenet", features exactly as the ImageNet classifier saw them, only
     denser, so that its fully connected layer is a CAM classifier without training. head: "sigmoid" (CAM network, multi-
     label, no bias), "softmax" (CAM network, one label, with bias), "seam", "affinity" and "saliency" (num_classes 0),
-    or a segmentation head ("largefov", "deeplabv3", "topdown"); "none" where a file holds a backbone alone.
+    or a segmentation head ("largefov", "deeplabv3", "objects"); "none" where a file holds a backbone alone.
     num_classes: without background. mean, std: of RGB in [0, 1]; where they are empty a Network puts in those of its
     backbone.
     """

@@ -33,7 +33,7 @@ from misc.train.loop import factor_groups
 from misc.train.recolor import hsv_jitter_steps, recolored
 from misc.train.stage import Stage, require_files, start_of, train
 from net import CAMNet, NetFacts, Network, SalNet, SEAMNet
-from net.deeplab import ClassesTopDown
+from net.deeplab import ObjectsAndClasses
 from net.network import parameter_groups
 from net.seam import classifier_of
 from net.student import student_file
@@ -73,7 +73,7 @@ def at_most_epoches(recipe: Seg, num_images: int, epoches: float) -> Seg:
 def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) -> Network:
     network = net.build_from(facts, fix_norms=recipe.fix_norms, norm_momentum=recipe.norm_momentum)
     load_backbone(network, weights, progress)
-    if isinstance(network.head, ClassesTopDown):
+    if isinstance(network.head, ObjectsAndClasses):
         network.head.start_from(classifier_in(weights, facts), saliency_of(facts))
         if recipe.fix_classes:
             for part in (network.backbone, network.head.classifier):
@@ -87,10 +87,6 @@ def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) ->
 def classifier_in(weights: Path | None, facts: NetFacts) -> Tensor | None:
     """Rows (K,D) of the classifier of these classes, where the weights are a CAM network's."""
     network = weights and read_checkpoint(weights)
-    import os
-
-    if os.environ.get("ROWS"):
-        network = read_checkpoint(Path(os.environ["ROWS"]))
     if not isinstance(network, (CAMNet, SEAMNet)) or network.facts.class_names != facts.class_names:
         return None
     return classifier_of(network).weight[-facts.num_classes :, :, 0, 0]

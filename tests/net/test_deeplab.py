@@ -76,7 +76,7 @@ def test_any_backbone_with_any_head(name, head, photographs):
         want, grid = net(x), net.grid(x)
         torch.testing.assert_close(folded(x), want, rtol=1e-3, atol=1e-4 * want.abs().max().item())
     assert want.shape == (1, 4, 97, 130)
-    assert grid.shape == (1, 4, *(-(-n // (4 if head == "topdown" else net.backbone.stride)) for n in (97, 130)))
+    assert grid.shape == (1, 4, *(-(-n // (4 if head == "objects" else net.backbone.stride)) for n in (97, 130)))
     for rows, columns in ((0, 0), (-1, -1)):  # corners on corners
         torch.testing.assert_close(want[:, :, rows, columns], grid[:, :, rows, columns], rtol=1e-4, atol=1e-5)
 
@@ -108,22 +108,21 @@ def test_running_statistics_move_by_the_momentum_where_norms_are_not_fixed(head,
 
 
 def test_the_head_of_classes_starts_as_the_classifier_and_the_saliency_that_it_is_given(photographs):
-    net, saliency = small(head="topdown").eval(), build("efficientnet_lite0", 0, head="saliency").eval()
+    net, saliency = small(head="objects").eval(), build("efficientnet_lite0", 0, head="saliency").eval()
     net.backbone.load_state_dict(saliency.backbone.state_dict())
     rows = torch.randn(3, 1280, generator=torch.Generator().manual_seed(0)) / 100
-    for conv in (net.head.out, net.head.classifier):
-        nn.init.zeros_(conv.weight)
     net.head.start_from(rows, saliency)
     x = torch.from_numpy(photographs.cat[:96, :128].copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         found, features = net.grid(x)[0], net.backbone(net.normalised(x))
-        want = resized(torch.einsum("ndhw,kd->nkhw", features, rows), found.shape[1:])[0]
-        torch.testing.assert_close(found[1:], want, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found[:1], -saliency(x)[0], rtol=1e-4, atol=1e-4)
+        cam = torch.einsum("ndhw,kd->nkhw", features, rows)
+        want = resized(cam + 4 * cam.mean((2, 3), keepdim=True), found.shape[1:])[0]
+        torch.testing.assert_close(found[1:].softmax(0), want.softmax(0), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.softmax(0)[:1], 1 - saliency(x)[0].sigmoid(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_saliency_network_of_another_backbone_is_no_start():
-    net = small(head="topdown")
+    net = small(head="objects")
     before = copy.deepcopy(net.head.state_dict())
     net.head.start_from(None, build("efficientnet_lite2", 0, head="saliency"))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.head.state_dict().values(), strict=True))
