@@ -201,7 +201,7 @@ class MakeSal:
     )
 
 
-@stage("how a saliency network labels", prefix="sal_", of=("make_sal", "train_sal"))
+@stage("how a saliency network labels", prefix="sal_", of=("make_sal", "train_sal", "make_seg"))
 class Sal:
     sides: tuple[int, ...] = flag((256, 320, 384), "squares that the network sees, each also in a mirror", at_least=32)
     crf: CRFParams | None = flag(CRF_RECIPES["saliency"], "half of the label is what a dense CRF makes of the map")

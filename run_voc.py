@@ -50,7 +50,7 @@ PASSES = {
     ),
     "eval_sem_seg_pass": Pass(True, "step.eval_sem_seg", reads={"sem_seg": ""}, parts=True),
     "train_seg_pass": Pass(True, "step.train_seg", "train_seg", {"sem_seg": "seg_labels", "train_seam": "seg_network"}),
-    "make_seg_pass": Pass(True, "step.make_seg", "seg", {"train_seg": "make_seg_weights"}),
+    "make_seg_pass": Pass(True, "step.make_seg", "seg", {"sal": "", "train_seg": "make_seg_weights"}),
     "eval_seg_pass": Pass(True, "step.eval_seg", reads={"seg": ""}, parts=True),
     "doubtful_pass": Pass(
         True, "step.doubtful:run_classes", reads={"cam": "", "crf": "", "sem_seg": "", "seg": ""}, parts=True
@@ -137,7 +137,7 @@ class Cam:
     cam_bits: int = flag(8, "bits per value of a map", choices=(8, 16))
 
 
-@stage("what tells object from background", of=("make_crf", "make_sem_seg"))
+@stage("what tells object from background", of=("make_crf", "make_sem_seg", "make_seg"))
 class Cue:
     bg_cue: str = flag(
         "cam",

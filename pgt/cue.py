@@ -28,6 +28,18 @@ def with_saliency(cam: np.ndarray, saliency: np.ndarray, share: float) -> np.nda
     return saliency * (cam + _EPS) / (cam.max(0) + _EPS)
 
 
+def objects_with_saliency(prob: np.ndarray, saliency: np.ndarray, share: float) -> np.ndarray:
+    """Probabilities (C,H,W) that sum to 1, background first, and saliency (H,W) in [0,1] -> probabilities (C,H,W)
+    float32: an object's is share * saliency + (1 - share) * its own, and classes divide it as before. Raises ValueError
+    for other shapes."""
+    if prob.ndim != 3 or prob.shape[1:] != saliency.shape:
+        raise ValueError(f"prob {prob.shape} and saliency {saliency.shape}: give (C,H,W) and (H,W).")
+    known = prob[1:].sum(0)
+    found = share * saliency + (1 - share) * known
+    classes = prob[1:] * (found / np.maximum(known, _EPS))
+    return np.concatenate([1 - classes.sum(0, keepdims=True), classes]).astype(np.float32)
+
+
 def agreement(cam: np.ndarray, saliency: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
     """(T,) in [0,1]: how far what the highest CAM has above each threshold is what is salient, as a soft intersection
     over union. cam (P,H,W), saliency (H,W), both in [0,1]. 1 where neither has anything."""

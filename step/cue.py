@@ -1,4 +1,4 @@
-"""What make_crf and make_sem_seg take for object and background: --bg_cue, and the saliency that make_sal wrote."""
+"""What tells object from background in make_crf, make_sem_seg and make_seg: --bg_cue, and what make_sal wrote."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ def settings_of(args: Args) -> dict[str, float]:
 
 def files_of(name: str, args: Args) -> tuple[Path, ...]:
     """The files of an image that read_cued takes."""
-    cam, sal = args.result_dir / "cam" / f"{name}.npz", args.result_dir / "sal" / f"{name}.png"
-    return (cam, sal) if share_of(args) else (cam,)
+    cam = args.result_dir / "cam" / f"{name}.npz"
+    return (cam, saliency_file(name, args)) if share_of(args) else (cam,)
+
+
+def saliency_file(name: str, args: Args) -> Path:
+    return args.result_dir / "sal" / f"{name}.png"
 
 
 def read_cued(files: Sequence[Held], size: tuple[int, int], share: float) -> Cams:

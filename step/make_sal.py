@@ -6,6 +6,7 @@ Paper   step/train_sal.py; Kraehenbuehl & Koltun, NIPS 2011 (dense CRF)
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 from misc.errors import InputError
@@ -17,7 +18,7 @@ from net.student import student_file
 from net.weights import read_network
 from step.cue import share_of
 from step.sal_labels import label_images
-from step.sets import open_all, open_images, shard_of
+from step.sets import all_files, open_images, shard_of
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -31,9 +32,9 @@ def run_classes(args: Args, failures: Failures) -> None:
         return
     if args.sal_weights is None:
         raise InputError(f"--bg_cue {args.bg_cue} needs saliency; give --sal_weights FILE or auto, or --bg_cue cam")
-    images = open_all(args)
-    images = images.take(shard_of(args, len(images)))
-    label(dict(zip(images.names, images.files, strict=True)), args, failures)
+    files = all_files(args)
+    places = shard_of(args, len(files))
+    label(dict(islice(files.items(), places.start, places.stop)), args, failures)
 
 
 def label(images: Mapping[str, Path], args: Args, failures: Failures) -> None:

@@ -3,7 +3,7 @@
     python run_voc.py ... --seg_splits train val                             also of the training images
     python -m step.make_seg photos --make_seg_weights result/my_set/ckpt/seg.pth        any folder, or one picture
 
-Reads   the images of --seg_splits; RESULT_DIR/ckpt/seg.pth
+Reads   the images of --seg_splits; RESULT_DIR/ckpt/seg.pth; for --bg_cue RESULT_DIR/sal/<name>.png
 Writes  RESULT_DIR/seg/<name>.png, palette pictures as VOC's masks
 Paper   Chen et al., DeepLab, ICLR 2015; the recipe is that of SEAM (CVPR 2020) and HFPL (WACV 2024)
 """
@@ -36,7 +36,10 @@ from net import Network, SegNet, for_inference
 from net.network import resized
 from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
+from pgt.cue import objects_with_saliency
 from pgt.sizes import network_size
+from step import make_sal
+from step.cue import read_saliency, saliency_file, settings_of, share_of
 from step.sets import list_images, open_segmented, shard_of
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
@@ -59,19 +62,27 @@ def segment(files: Mapping[str, Path], args: Args, failures: Failures) -> None:
     step = side_step_for(device, args.side_step)
     probabilities = args.kept("segments", lambda: segmenter(net.to(device), args.seg_scales, step))
     crf = args.seg_crf.at_scale(args.crf_scale) if args.seg_crf else None
+    share = share_of(args)
 
     def make(item: Item, data: Sequence[Held]) -> list[Write]:
         image = read_image(data[0])
         small = at_most(image, args.max_side)
         prob = probabilities(small)
+        if share:
+            saliency = at_most(read_saliency(data[1], image.shape[:2]), args.max_side)
+            prob = objects_with_saliency(prob, saliency, share)
         prob = prob if crf is None else refined(small, prob, crf)
         return [partial(write_mask, label=resize_maps(prob, image.shape[:2]).argmax(0).astype(np.uint8))]
 
-    items = [Item(file, (args.result_dir / "seg" / f"{name}.png",), (file,)) for name, file in files.items()]
+    items = [
+        Item(file, (args.result_dir / "seg" / f"{name}.png",),
+             (file, *([saliency_file(name, args)] if share else [])), "make_sal")
+        for name, file in files.items()
+    ]  # fmt: skip
     settings = {"weights": sha256, "scales": args.seg_scales, "max_side": args.max_side, "crf": crf and asdict(crf)}
-    settings |= {"side_step": step} if step else {}
+    settings |= ({"side_step": step} if step else {}) | settings_of(args)
     facts = {"network": net.facts.network, "weights": weights, "sha256": sha256}
-    parts = [(b"", settings)]  # no other file than the image
+    parts = [(b"", settings)]  # as of before there were other files than the image
     each("make_seg", items, lambda _: parts, make, args, failures, key="seg", facts=facts)
 
 
@@ -113,7 +124,10 @@ def run_folder(args: Args, failures: Failures) -> None:
     """The pictures of --image_dir."""
     path = args.image_dir
     files = {path.stem: path} if path.is_file() else list_images(path, "--image_dir")
-    segment(dict(islice(files.items(), args.limit)), args, failures)
+    files = dict(islice(files.items(), args.limit))
+    if share_of(args):
+        make_sal.label(files, args, failures)
+    segment(files, args, failures)
     names = read_network(trained_seg(args), SegNet).facts.class_names or ()
     print("labels: 0 background, " + ", ".join(f"{i} {name}" for i, name in enumerate(names, 1)), flush=True)
 
@@ -130,14 +144,26 @@ class Pictures:
 
 
 def parse(argv: Sequence[str] | None = None) -> Args:
-    from run_voc import RECIPES, ROOT, Segmenter, Sizes
+    from run_voc import RECIPES, ROOT, Cue, MakeSal, Sal, Segmenter, Sizes
 
     recipes = {"seg_crf_recipe": RECIPES["seg_crf_recipe"]}
-    stages = (pass_flags(PASSES), Pictures(), Segmenter(), Sizes(), Run(result_dir=ROOT / "result"), Device(), Shapes())
+    stages = (
+        pass_flags(PASSES),
+        Pictures(),
+        Segmenter(),
+        Cue(),
+        MakeSal(),
+        Sal(),
+        Sizes(),
+        Run(result_dir=ROOT / "result"),
+        Device(),
+        Shapes(),
+    )
     table = Table(__doc__, stages, recipes, positional="image_dir")
     args, given = table.parse(argv)
     require_apart(args, PASSES)  # before anything is read
-    own = [name for name, place in args.places.items() if place.where[0] in (Segmenter.key, Sizes.key)]
+    keys = [stage.key for stage in (Segmenter, Cue, Sal, Sizes)]
+    own = [name for name, place in args.places.items() if place.where[0] in keys]
     return table.resolve({**settings_beside(args, trained_seg(args), "seg", own), **given})
 
 

@@ -203,10 +203,9 @@ def count_images(args: Args) -> int:
             args.once("changes", lambda: _tell_changes(args, manifest))
         args.opened.pop("listed", None)  # the largest thing there is
         return manifest.count
-    parts = [open_segmented(args)] if args.make_seg_pass else []
-    parts += [open_shown(args)] if args.doubtful_pass else []
-    names = [{name for part in some.values() for name in part.images.names} for some in parts]
-    return max(len(open_all(args)), *map(len, names), 0)
+    files = all_files(args) if args.make_seg_pass else open_all(args)
+    shown = open_shown(args).values() if args.doubtful_pass else ()
+    return max(len(files), len({name for part in shown for name in part.images.names}))
 
 
 def _tell_changes(args: Args, manifest: Manifest) -> None:
@@ -345,6 +344,12 @@ def open_shown(args: Args) -> dict[str, SegmentationSet]:
     """The parts of the report: those that are scored; where none is, what is trained on and what is segmented."""
     scored = {split: part for split, part in open_eval(args).items() if part.masks}
     return scored or {"train": open_train(args), **open_segmented(args)}
+
+
+def all_files(args: Args) -> dict[str, Path]:
+    """Name -> file of every image of open_all and of open_segmented."""
+    parts = [open_all(args), *(part.images for part in open_segmented(args).values())]
+    return {name: file for part in parts for name, file in zip(part.names, part.files, strict=True)}
 
 
 def open_all(args: Args) -> LabelledImages:

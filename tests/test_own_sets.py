@@ -33,6 +33,7 @@ FAST += (
 FAST += ("--cam_scales", "0.5", "--crf_num_iter", "1", "--sem_seg_crf_num_iter", "1", "--seg_crf_num_iter", "1")
 FAST += ("--aff_crop_size", "48", "--aff_long_side", "48", "64", "--aff_batch_size", "2", "--aff_num_epoches", "0.1")
 FAST += ("--seg_crop_size", "48", "--seg_batch_size", "2", "--seg_num_steps", "1", "--seg_scales", "0.5")
+OFF = tuple(word for name in run_voc.PASSES for word in (f"--{name}", "False"))
 NO_MASKS, NO_VAL = "no masks (masks/<name>.png)", "no val (a list val.txt"
 
 
@@ -197,3 +198,54 @@ def test_pictures_of_two_parts_that_have_one_name_stay_apart(toy, tmp_path):
     train, val = open_segmented(args).values()
     assert set(train.images.names) == {f"{name}/1" for name in CLASSES}
     assert set(val.images.names) == {f"val/{name}/1" for name in CLASSES}
+
+
+CUED = ("--bg_cue", "both", "--seam_init", "imagenet", "--seg_head", "objects", "--seg_fix_classes")
+CUED += ("--sem_seg_walk", "False", "--sal_sides", "64", "--sal_crf", "False")
+
+
+def test_saliency_tells_the_background_from_the_cams_to_new_pictures(toy, tmp_path, capsys):
+    parts, result = write_set(tmp_path / "set", "folders", True, toy), tmp_path / "result"
+    argv = ("--data_dir", tmp_path / "set", "--result_dir", result, *CUED)
+    assert run(*argv) == 0
+    assert "classes known from ImageNet: " in capsys.readouterr().out
+    assert stems(result / "sal") == parts["train"] | parts["val"] and not (result / "ckpt" / "aff.pth").exists()
+    scores = json.loads((result / "metrics.json").read_text())
+    for row in scores["cam"].values():
+        assert row["miou_mask_free"] == row["sweep"][round(100 * row["mask_free_threshold"])] <= row["miou"] + 1e-9
+    labels = {path.name: path.read_bytes() for kind in ("sem_seg", "seg") for path in (result / kind).iterdir()}
+    assert run(*argv, *OFF, "--make_sem_seg_pass", "True", "--make_seg_pass", "True", "--bg_share", "0.9") == 0
+    again = {path.name: path.read_bytes() for kind in ("sem_seg", "seg") for path in (result / kind).iterdir()}
+    assert labels.keys() == again.keys() and all(labels[name] != again[name] for name in labels)
+
+    out = tmp_path / "new"
+    photos = tmp_path / "set" / "val"
+    weights = ["--make_seg_weights", str(result / "ckpt" / "seg.pth"), "--result_dir", str(out), "--device", "cpu"]
+    assert make_seg.main([str(photos), *weights, "--quiet"]) == 0
+    for path in (result / "seg").iterdir():
+        found = next((out / "seg").rglob(path.name))
+        assert (read_label(found) == read_label(path)).all(), "the run's own settings, and its cue"
+
+
+def test_a_cue_without_saliency(toy, tmp_path, capsys):
+    write_set(tmp_path / "set", "folders", True, toy)
+    argv = ("--data_dir", tmp_path / "set", "--result_dir", tmp_path / "r", "--train_seam_pass", "False")
+    assert run(*argv, "--make_cam_pass", "False", "--bg_cue", "both", "--sal_weights", "none") == 2
+    assert "--bg_cue both needs saliency; give --sal_weights FILE or auto, or --bg_cue cam" in capsys.readouterr().err
+
+
+def test_saliency_that_is_damaged_or_of_another_size(toy, tmp_path, capsys):
+    parts, result = write_set(tmp_path / "set", "folders", True, toy), tmp_path / "result"
+    argv = ("--data_dir", tmp_path / "set", "--result_dir", result, *CUED)
+    assert run(*argv, *OFF, "--train_seam_pass", "True", "--make_cam_pass", "True", "--make_sal_pass", "True") == 0
+    first, second = sorted(parts["train"])[:2]
+    (path,) = (result / "sal").rglob(f"{first}.png")
+    path.write_bytes(path.read_bytes()[:60])
+    (path,) = (result / "sal").rglob(f"{second}.png")
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(path)
+    assert run(*argv, *OFF, "--make_crf_pass", "True") == 1
+    with (result / "failed.csv").open(encoding="utf-8", newline="") as f:
+        rows = {Path(row["file"]).stem: row["reason"] for row in csv.DictReader(f)}
+    assert set(rows) == {first, second}
+    assert "its saliency" in rows[first] and "cannot be read" in rows[first]
+    assert "is (7, 5), the image" in rows[second]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pgt.cue import agreement, with_saliency
+from pgt.cue import agreement, objects_with_saliency, with_saliency
 
 RNG = np.random.default_rng(0)
 CAM, SALIENCY = RNG.random((3, 8, 9), np.float32), RNG.random((8, 9), np.float32)
@@ -60,3 +60,15 @@ def test_nothing_found_and_nothing_salient_agree():
     nothing = np.zeros((4, 4), np.float32)
     assert (agreement(nothing[None], nothing, [0.1, 0.5]) == 1).all()
     assert (agreement(nothing[None][:0], nothing + 0.5, [0.1, 0.5]) == 0).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_an_object_is_as_probable_as_both_say_and_classes_divide_it_as_before(share):
+    prob = RNG.random((4, 8, 9), np.float32)
+    prob /= prob.sum(0)
+    out = objects_with_saliency(prob, SALIENCY, share)
+    np.testing.assert_allclose(out.sum(0), 1, atol=1e-6)
+    np.testing.assert_allclose(1 - out[0], share * SALIENCY + (1 - share) * (1 - prob[0]), atol=1e-6)
+    np.testing.assert_allclose(out[1:] / out[1:].sum(0), prob[1:] / prob[1:].sum(0), rtol=1e-4)
+    with pytest.raises(ValueError, match="give \\(C,H,W\\) and \\(H,W\\)"):
+        objects_with_saliency(prob, SALIENCY[1:], share)
