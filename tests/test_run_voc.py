@@ -146,7 +146,7 @@ def test_what_was_made_lends_its_settings_to_what_follows(data, tmp_path, capsys
     argv += [f"--{name}=False" for name in made]
     args = run_voc.parse(argv)
     assert (args.limit, args.preset, args.seam.network, args.seam.crop_size) == (4, "small", "efficientnet_lite0", 64)
-    assert args.cam_scales == (1.0,) and args.seg.num_steps == 400  # the preset is that of all passes
+    assert args.cam_scales == (1.0,) and args.seg.num_steps == 150  # the preset is that of all passes
     capsys.readouterr()
     passes = {name: PASSES[name] for name in ("make_crf_pass", "eval_cam_pass")}
     assert run_passes(passes, lambda: run_voc.parse(argv)) == 0

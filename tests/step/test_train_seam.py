@@ -28,6 +28,7 @@ def root(tmp_path_factory):
 def start(root, *flags):
     """-> the network before its first step, and its task."""
     argv = ["--preset", "small", "--data_dir", str(root), "--seam_crop_size", "96", "--seam_long_side", "160", "192"]
+    argv += ["--seam_init", "prototypes"]
     args = run_voc.parse([*argv, "--device", "cpu", "--quiet", *flags])
     recipe = args.seam
     torch.manual_seed(0)
