@@ -22,8 +22,8 @@ from net.weights import load, read_network
 from pgt.cam import class_power
 from run_sample import TABLE
 from step import make_cam, make_label, make_slic, sal_labels
-from step.make_sal import weights_of
 from step.refine import refine_one, refining_device
+from step.sal_labels import weights_of
 
 Picture = str | Path | BinaryIO | np.ndarray  # an array: (H,W,3) uint8 RGB
 

@@ -5,25 +5,19 @@ Writes  RESULT_DIR/sal/<stem>.png, 8-bit gray at the image's own size, soft; 0 a
 Paper   step/train_sal.py; Kraehenbuehl & Koltun, NIPS 2011 (dense CRF)
 """
 
-from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 
 from misc.errors import InputError
-from misc.files.download import sha256_of
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from net import SalNet
-from net.student import student_file
-from net.weights import read_network
 from step.cue import share_of
-from step.sal_labels import label_images
+from step.sal_labels import label_by_network
 from step.sets import all_files, open_images, shard_of
 
 
 def run(args: Args, failures: Failures) -> None:
     if args.sal_weights is not None:
-        label(open_images(args).images, args, failures)
+        label_by_network(open_images(args).images, args, failures)
 
 
 def run_classes(args: Args, failures: Failures) -> None:
@@ -34,21 +28,4 @@ def run_classes(args: Args, failures: Failures) -> None:
         raise InputError(f"--bg_cue {args.bg_cue} needs saliency; give --sal_weights FILE or auto, or --bg_cue cam")
     files = all_files(args)
     places = shard_of(args, len(files))
-    label(dict(islice(files.items(), places.start, places.stop)), args, failures)
-
-
-def label(images: Mapping[str, Path], args: Args, failures: Failures) -> None:
-    file = args.once("student", lambda: weights_of(args))
-    net, sha256 = args.kept("saliency", lambda: (read_network(file, SalNet), sha256_of(file)))
-    label_images("make_sal", "sal", net, sha256, images, args, failures)
-
-
-def weights_of(args: Args) -> Path:
-    """--sal_weights; auto: what train_sal left in RESULT_DIR, else the network that comes along."""
-    if args.sal_weights != "auto":
-        return Path(args.sal_weights)
-    own = args.result_dir / "ckpt" / "sal.pth"
-    if not own.is_file():
-        return student_file()
-    print(f"make_sal: weights of {own}")
-    return own
+    label_by_network(dict(islice(files.items(), places.start, places.stop)), args, failures)

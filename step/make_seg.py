@@ -38,8 +38,8 @@ from net.weights import read_network
 from pgt.crf import CRFParams, dense_crf
 from pgt.cue import objects_with_saliency
 from pgt.sizes import network_size
-from step import make_sal
 from step.cue import read_saliency, saliency_file, settings_of, share_of
+from step.sal_labels import label_by_network
 from step.sets import list_images, open_segmented, shard_of
 
 RARE = 0.01  # a class that no pixel has with this probability is left out of the CRF, which could not make it win
@@ -126,7 +126,7 @@ def run_folder(args: Args, failures: Failures) -> None:
     files = {path.stem: path} if path.is_file() else list_images(path, "--image_dir")
     files = dict(islice(files.items(), args.limit))
     if share_of(args):
-        make_sal.label(files, args, failures)
+        label_by_network(files, args, failures)
     segment(files, args, failures)
     names = read_network(trained_seg(args), SegNet).facts.class_names or ()
     print("labels: 0 background, " + ", ".join(f"{i} {name}" for i, name in enumerate(names, 1)), flush=True)

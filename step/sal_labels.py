@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from misc.files.download import sha256_of
 from misc.files.held import Held
 from misc.files.images import at_most, read_image
 from misc.files.store import write_png
@@ -20,6 +21,8 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import resize, resize_maps
 from net import SalNet, for_inference
+from net.student import student_file
+from net.weights import read_network
 from pgt.cam import mirrored, unmirror
 from pgt.crf import CRFParams, mean_field, mean_field_torch, unary_from_prob
 from step.refine import at_full_size, crf_on, to_uint8
@@ -37,6 +40,24 @@ class Work:
     image: np.ndarray
     squares: tuple[np.ndarray, ...]
     size: tuple[int, int]
+
+
+def label_by_network(images: Mapping[str, Path], args: Args, failures: Failures) -> None:
+    """Writes RESULT_DIR/sal/<stem>.png of the images, by the network of --sal_weights."""
+    file = args.once("student", lambda: weights_of(args))
+    net, sha256 = args.kept("saliency", lambda: (read_network(file, SalNet), sha256_of(file)))
+    label_images("make_sal", "sal", net, sha256, images, args, failures)
+
+
+def weights_of(args: Args) -> Path:
+    """--sal_weights; auto: what train_sal left in RESULT_DIR, else the network that comes along."""
+    if args.sal_weights != "auto":
+        return Path(args.sal_weights)
+    own = args.result_dir / "ckpt" / "sal.pth"
+    if not own.is_file():
+        return student_file()
+    print(f"make_sal: weights of {own}")
+    return own
 
 
 def label_images(

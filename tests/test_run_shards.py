@@ -19,7 +19,7 @@ import run_voc
 from data.toy import write_toy
 from misc.run.passes import run_passes
 from net.weights import save_checkpoint
-from step import make_sal
+from step import sal_labels
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ["--cam_network", "efficientnet_lite0", "--cam_scales", "1", "--device", "cpu", "--quiet", "--num_workers", "1"]
@@ -188,8 +188,8 @@ def test_shards_without_a_label_are_told_of(folder, tmp_path):
 
 def test_networks_stay_loaded_from_shard_to_shard(folder, tmp_path, monkeypatch):
     loads = []
-    read = make_sal.read_network
-    monkeypatch.setattr(make_sal, "read_network", lambda *given: loads.append(given) or read(*given))
+    read = sal_labels.read_network
+    monkeypatch.setattr(sal_labels, "read_network", lambda *given: loads.append(given) or read(*given))
     others = [
         word for name in ("make_cam", "make_label", "make_slic", "report") for word in (f"--{name}_pass", "False")
     ]
