@@ -288,7 +288,7 @@ SMALL = {
     "aff_learning_rate": 0.01,
     "sem_seg_walk": False,  # AffinityNet needs more
     "sem_seg_alpha": 5.0,
-    "seg_weights": "seam",
+    "seg_weights": None,  # what train_seam learned of some hundred images says little of others
     "seg_head": "objects",
     "seg_fix_classes": True,
     "seg_fix_norms": True,
@@ -310,6 +310,7 @@ TOY = {
     **SMALL,
     "bg_cue": "cam",
     "sem_seg_walk": True,
+    "seg_weights": "seam",
     "seg_head": "largefov",
     "seg_fix_classes": False,
     "seg_num_steps": 400,

@@ -19,6 +19,11 @@ def share_of(args: Args) -> float:
     return {"cam": 0.0, "both": args.bg_share, "saliency": 1.0}[args.bg_cue]
 
 
+def made_by(args: Args) -> str:
+    """The steps that make files_of."""
+    return "make_cam make_sal" if share_of(args) else "make_cam"
+
+
 def settings_of(args: Args) -> dict[str, float]:
     """What results depend on."""
     share = share_of(args)

@@ -23,7 +23,7 @@ from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import resize_maps
 from pgt.crf import CRFParams, mean_field, unary_from_cam
-from step.cue import files_of, read_cued, settings_of, share_of
+from step.cue import files_of, made_by, read_cued, settings_of, share_of
 from step.refine import batches_on, crf_on, refining_device
 from step.sets import open_train, shard_of
 
@@ -53,7 +53,7 @@ def run(args: Args, failures: Failures) -> None:
 
     items = [
         Item(file, tuple(args.result_dir / f / f"{name}.npz" for f in FOLDERS),
-             (file, *files_of(name, args)), "make_cam")
+             (file, *files_of(name, args)), made_by(args))
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     parts = [{**settings, "alpha": alpha} for alpha in args.crf_alphas]

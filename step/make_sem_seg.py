@@ -39,7 +39,7 @@ from net.weights import read_network
 from pgt.affinity import IGNORE, RADIUS, background_score, pair_indices, walk_labels
 from pgt.crf import dense_crf
 from pgt.sizes import network_size
-from step.cue import files_of, read_cued, settings_of, share_of
+from step.cue import files_of, made_by, read_cued, settings_of, share_of
 from step.sets import open_all, shard_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(args: Args, failures: Failures) -> None:
     outs += ["sem_seg_soft/{}.npz"] if args.sem_seg_soft else []
     items = [
         Item(file, tuple(args.result_dir / out.format(name) for out in outs),
-             (file, *files_of(name, args)), "make_cam")
+             (file, *files_of(name, args)), made_by(args))
         for name, file in zip(images.names, images.files, strict=True)
     ]  # fmt: skip
     require_files([item.reads[1] for item in items], "CAMs", "make_cam")

@@ -27,19 +27,17 @@ from misc.run.device import facts_of
 from misc.run.distributed import is_main
 from misc.run.failures import Failures
 from misc.run.flags import Args
-from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long, resize
+from misc.train.augment import color_jitter, random_crop, random_flip, random_resize_long
 from misc.train.loop import Group, Order, factor_groups
 from misc.train.recolor import color_jitter_steps, recolored
 from misc.train.stage import Stage, start_of, train
-from net import CAMNet, NetFacts, Network, SEAMNet
+from net import NetFacts, Network, SEAMNet
 from net.fast.for_training import for_training
 from net.network import Fixed, parameter_groups, resized
-from net.prototypes import calibrated, class_prototypes
 from net.seam import classifier_of
-from net.synsets import categories, synsets_of
-from net.weights import imagenet_file, load_backbone, read_checkpoint, require_network, save_checkpoint
+from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
-from pgt.sizes import network_size
+from step.classes import class_rows
 from step.sets import open_train
 
 if TYPE_CHECKING:
@@ -123,7 +121,7 @@ def begin(task: SeamTask, seed: int, weights: Path | None) -> SeamTask:
         if task.recipe.init != "published":
             start_calmly(task, seed)
         if task.recipe.init in ("prototypes", "imagenet"):
-            start_from_classes(task.net, task.data, task.recipe, weights)
+            start_from_classes(task, weights)
     except OSError as e:
         raise InputError(f"{e}; mend it or take it away") from e
     return task
@@ -141,41 +139,12 @@ def start_calmly(task: SeamTask, seed: int) -> None:
         network.whiten_pcm(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(network.device))
 
 
-@torch.no_grad()
-def start_from_classes(network: Network, data: LabelledImages, recipe: Seam, weights: Path | None) -> None:
-    """A classifier that knows the classes from the first images of each; with recipe.init imagenet, from ImageNet's
-    classifier, where that knows them."""
-    first = {int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]}
-    side, features = sum(recipe.long_side) // 2, []
-    network.eval()
-    for i in sorted(first):
-        image = random_resize_long(read_named(data.files[i]), side, side, np.random.default_rng(0))
-        image = resize(image, network_size(image.shape[:2], 1.0, facts_of(network.device).side_step, least=1))
-        img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
-        features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
-    pooled = torch.stack(features).cpu()
-    rows = class_prototypes(pooled, torch.from_numpy(data.labels[sorted(first)]))
-    if recipe.init == "imagenet":
-        known = imagenet_rows(network.facts.network, data.class_names, weights)
-        rows = torch.where(known.any(1, keepdim=True), calibrated(known, pooled), rows)
-    classifier_of(network).weight[-len(rows) :] = rows[..., None, None].to(network.device)  # after background
-
-
-def imagenet_rows(network: str, class_names: Sequence[str], weights: Path | None) -> Tensor:
-    """(K,D): a class's mean row of ImageNet's classifier, 0 where it has none. Tells which. Raises InputError where the
-    weights to start from hold no such classifier."""
-    file = weights or imagenet_file(network)
-    classifier = read_checkpoint(file)
-    if not isinstance(classifier, CAMNet) or classifier.facts.num_classes != len(categories()):
-        raise InputError(f"--seam_init imagenet: {file} holds no classifier of ImageNet's 1000 classes")
-    rows = classifier.classifier.weight.detach()[..., 0, 0]
-    places = [[*synsets_of(name)] for name in class_names]
-    if is_main():
-        unknown = [name for name, found in zip(class_names, places, strict=True) if not found]
-        also = f"; from images alone: {', '.join(unknown)}" if unknown else ""
-        print(f"classes known from ImageNet: {len(places) - len(unknown)} of {len(places)}{also}", flush=True)
-    rows = rows - rows.mean(0)  # a softmax does not see what all classes have in common
-    return torch.stack([rows[found].mean(0) if found else torch.zeros_like(rows[0]) for found in places])
+def start_from_classes(task: SeamTask, weights: Path | None) -> None:
+    """A classifier that knows the classes."""
+    side, imagenet = sum(task.recipe.long_side) // 2, task.recipe.init == "imagenet"
+    rows = class_rows(task.net, task.data, side, weights, imagenet)
+    with torch.no_grad():
+        classifier_of(task.net).weight[-len(rows) :] = rows[..., None, None]  # after background
 
 
 def two_view_loss(

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 import net
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages, digest
-from misc.errors import naming
+from misc.errors import InputError, naming
 from misc.files.images import read_named
 from misc.files.predictions import read_label
 from misc.run.device import facts_of
@@ -39,6 +39,7 @@ from net.seam import classifier_of
 from net.student import student_file
 from net.weights import load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
 from pgt.losses import generalized_cross_entropy
+from step.classes import class_rows
 from step.sets import open_train
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run(args: Args, failures: Failures) -> None:
         Stage("seg", recipe, len(images), identity, save_checkpoint),
         args,
         lambda: build(facts, weights, recipe, not args.quiet),
-        lambda network: SegTask(network, images, labels, spec, recipe),
+        lambda network: SegTask(begin(network, images, weights, args), images, labels, spec, recipe),
     )
 
 
@@ -74,22 +75,33 @@ def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) ->
     network = net.build_from(facts, fix_norms=recipe.fix_norms, norm_momentum=recipe.norm_momentum)
     load_backbone(network, weights, progress)
     if isinstance(network.head, ObjectsAndClasses):
-        network.head.start_from(classifier_in(weights, facts), saliency_of(facts))
-        if recipe.fix_classes:
-            for part in (network.backbone, network.head.classifier):
-                part.requires_grad_(False)
-        return network
+        return network  # begin knows more
     *_, classifier = (module for module in network.head.modules() if isinstance(module, nn.Conv2d))
     nn.init.normal_(classifier.weight, std=0.01)  # classes start alike, which saves a short training its start
     return network
 
 
-def classifier_in(weights: Path | None, facts: NetFacts) -> Tensor | None:
-    """Rows (K,D) of the classifier of these classes, where the weights are a CAM network's."""
-    network = weights and read_checkpoint(weights)
-    if not isinstance(network, (CAMNet, SEAMNet)) or network.facts.class_names != facts.class_names:
-        return None
-    return classifier_of(network).weight[-facts.num_classes :, :, 0, 0]
+def begin(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> Network:
+    """network; a head of objects and classes starts with what is known of both. Raises InputError, which names an image
+    that cannot be read."""
+    if isinstance(network.head, ObjectsAndClasses):
+        try:
+            rows = classes_of(network, images, weights, args)
+        except OSError as e:
+            raise InputError(f"{e}; mend it or take it away") from e
+        network.head.start_from(rows, saliency_of(network.facts))
+        if args.seg.fix_classes:
+            for part in (network.backbone, network.head.classifier):
+                part.requires_grad_(False)
+    return network
+
+
+def classes_of(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> Tensor:
+    """Rows (K,D): those of the CAM network of these classes that weights hold, else as train_seam starts."""
+    held = weights and read_checkpoint(weights)
+    if isinstance(held, (CAMNet, SEAMNet)) and held.facts.class_names == network.facts.class_names:
+        return classifier_of(held).weight[-network.facts.num_classes :, :, 0, 0].to(network.device)
+    return class_rows(network, images, sum(args.seam.long_side) // 2, weights, args.seam.init == "imagenet")
 
 
 def saliency_of(facts: NetFacts) -> SalNet | None:

@@ -136,7 +136,7 @@ def test_one_command_to_the_report(layout, whole, toy, tmp_path, capsys):
         assert not (result / "metrics.json").exists()
         for step in ("eval_cam", "eval_sem_seg", "eval_seg"):
             assert f"{step}: no masks, so there is nothing to compare with\n" in out
-    assert out.rstrip().endswith(f"open {result / 'report.html'}") and "ckpt/seg.pth, cam/, crf_la/" in out
+    assert out.rstrip().endswith(f"open {result / 'report.html'}") and "ckpt/seg.pth, cam/, sal/, crf_la/" in out
 
 
 @pytest.fixture(scope="module")

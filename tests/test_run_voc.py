@@ -148,7 +148,7 @@ def test_what_was_made_lends_its_settings_to_what_follows(data, tmp_path, capsys
     assert (args.limit, args.preset, args.seam.network, args.seam.crop_size) == (4, "small", "efficientnet_lite0", 64)
     assert args.cam_scales == (1.0,) and args.seg.num_steps == 150  # the preset is that of all passes
     capsys.readouterr()
-    passes = {name: PASSES[name] for name in ("make_crf_pass", "eval_cam_pass")}
+    passes = {name: PASSES[name] for name in ("make_sal_pass", "make_crf_pass", "eval_cam_pass")}
     assert run_passes(passes, lambda: run_voc.parse(argv)) == 0
     assert "make_crf: 4 pairs" in capsys.readouterr().out
     record = json.loads((result / "settings" / "cam.json").read_text())

@@ -31,7 +31,7 @@ Write = Callable[..., None]  # write(path, made_from=fingerprint)
 @dataclass(frozen=True)
 class Item:
     """source: the file that failures name; outs: all that is made of it; reads: the files that it is made of, source
-    first where it is among them; made_by: the step that makes the others; facts: what else its results depend on."""
+    first where it is among them; made_by: the steps that make the others, a blank between; facts: what else its results depend on."""
 
     source: Path
     outs: tuple[Path, ...]
@@ -164,7 +164,7 @@ def _held(path: Path, item: Item) -> Held:
     except FileNotFoundError:
         if path == item.source:
             raise
-        raise FileNotFoundError(f"{path}, which it needs, is missing: run {item.made_by}") from None
+        raise FileNotFoundError(f"{path}, which it needs, is missing: run {', '.join(item.made_by.split())}") from None
 
 
 def _prints(item: Item, data: Sequence[Held], settings: Any) -> Iterator[str]:
@@ -198,7 +198,7 @@ def _state(items: Sequence[Item], settings: Any, args: Args) -> str:
     told = (part for item in items for part in (*_flat(_parts(item, settings)), *map(seen, (*item.reads, *item.outs))))
     if not any(map(url_of, (*items[0].reads, *items[0].outs))):
         return fingerprint(*told)
-    states = [state_of(args, maker) for maker in sorted({item.made_by for item in items if item.made_by})]
+    states = [state_of(args, maker) for maker in sorted({maker for item in items for maker in item.made_by.split()})]
     if not all(states) or any_failed(path for item in items for path in item.reads):
         return ""
     manifest = args.opened.get("manifest")

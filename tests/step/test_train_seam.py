@@ -16,8 +16,9 @@ from misc.run.passes import run_passes
 from misc.train.recolor import recolored
 from net import NetFacts
 from net.weights import load, save_checkpoint
+from step.classes import imagenet_rows
 from step.sets import open_train
-from step.train_seam import SeamTask, begin, build, imagenet_rows, loss_weights
+from step.train_seam import SeamTask, begin, build, loss_weights
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_a_network_of_imagenets_classes_knows_them_untrained(photographs):
 
 
 def test_rows_of_imagenet_take_the_place_of_prototypes_where_they_are_known(root, capsys, monkeypatch):
-    monkeypatch.setattr("step.train_seam.synsets_of", lambda name: (3, 4) if name == CLASS_NAMES[1] else ())
+    monkeypatch.setattr("step.classes.synsets_of", lambda name: (3, 4) if name == CLASS_NAMES[1] else ())
     prototypes, _ = start(root, "--method", "plain")
     mixed, _ = start(root, "--method", "plain", "--seam_init", "imagenet")
     same = (prototypes.classifier.weight == mixed.classifier.weight).flatten(1).all(1)
@@ -76,7 +77,7 @@ def test_rows_of_imagenet_take_the_place_of_prototypes_where_they_are_known(root
 
 def test_a_start_that_holds_no_classifier_of_imagenet(tmp_path):
     save_checkpoint(tmp_path / "a.pth", net.build("efficientnet_lite0", 3))
-    with pytest.raises(InputError, match="--seam_init imagenet: .*a.pth holds no classifier of ImageNet's 1000"):
+    with pytest.raises(InputError, match="a.pth holds no classifier of ImageNet's 1000"):
         imagenet_rows("efficientnet_lite0", ("cat",), tmp_path / "a.pth")
 
 

@@ -1,0 +1,62 @@
+"""A classifier to start from, of what is known of the classes before a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.labelled import LabelledImages
+from misc.errors import InputError
+from misc.files.images import read_named
+from misc.run.device import facts_of
+from misc.run.distributed import is_main
+from misc.train.augment import random_resize_long, resize
+from net import CAMNet, Network
+from net.prototypes import calibrated, class_prototypes
+from net.synsets import categories, synsets_of
+from net.weights import imagenet_file, read_checkpoint
+from pgt.sizes import network_size
+
+_PER_CLASS = 25  # images whose features the prototype of a class is made of
+
+
+@torch.no_grad()
+def class_rows(network: Network, data: LabelledImages, side: int, weights: Path | None, imagenet: bool) -> Tensor:
+    """-> (K,D) on the network's device, a row per class for its backbone's last tap, from the first images of each
+    class, their long side scaled to side; with imagenet, from ImageNet's classifier where that knows the class.
+    weights: those that the backbone started from, None for ImageNet's. Leaves the network in eval mode."""
+    first = sorted({int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]})
+    features = []
+    network.eval()
+    for i in first:
+        image = random_resize_long(read_named(data.files[i]), side, side, np.random.default_rng(0))
+        image = resize(image, network_size(image.shape[:2], 1.0, facts_of(network.device).side_step, least=1))
+        img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
+        features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
+    pooled = torch.stack(features).cpu()
+    rows = class_prototypes(pooled, torch.from_numpy(data.labels[first]))
+    if imagenet:
+        known = imagenet_rows(network.facts.network, data.class_names, weights)
+        rows = torch.where(known.any(1, keepdim=True), calibrated(known, pooled), rows)
+    return rows.to(network.device)
+
+
+def imagenet_rows(network: str, class_names: Sequence[str], weights: Path | None) -> Tensor:
+    """(K,D): a class's mean row of ImageNet's classifier, 0 where it has none. Tells which. Raises InputError where the
+    weights to start from hold no such classifier."""
+    file = weights or imagenet_file(network)
+    classifier = read_checkpoint(file)
+    if not isinstance(classifier, CAMNet) or classifier.facts.num_classes != len(categories()):
+        raise InputError(f"{file} holds no classifier of ImageNet's 1000 classes")
+    rows = classifier.classifier.weight.detach()[..., 0, 0]
+    places = [[*synsets_of(name)] for name in class_names]
+    if is_main():
+        unknown = [name for name, found in zip(class_names, places, strict=True) if not found]
+        also = f"; from images alone: {', '.join(unknown)}" if unknown else ""
+        print(f"classes known from ImageNet: {len(places) - len(unknown)} of {len(places)}{also}", flush=True)
+    rows = rows - rows.mean(0)  # a softmax does not see what all classes have in common
+    return torch.stack([rows[found].mean(0) if found else torch.zeros_like(rows[0]) for found in places])
