@@ -32,7 +32,8 @@ from step.sets import open_eval, open_train
 
 def run(args: Args, failures: Failures) -> None:
     parts, folder = open_eval(args), SEG_CAM.folder(args)
-    chosen = without_masks(args, failures) if share_of(args) and parts else None
+    has_saliency = share_of(args) and (args.result_dir / "sal").is_dir()
+    chosen = without_masks(args, failures) if has_saliency and parts else None
     scored = {split: score(folder, p.masks, p.spec, args, failures, chosen) for split, p in parts.items() if p.masks}
     write_splits(SEG_CAM, parts, scored, args)
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 SEVERAL_PROCESSES = True
 _WHITENED_FROM = 24  # images
-_PER_CLASS = 25  # images whose features the prototype of a class is made of
 
 
 def run(args: Args, failures: Failures) -> None:

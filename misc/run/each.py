@@ -31,7 +31,8 @@ Write = Callable[..., None]  # write(path, made_from=fingerprint)
 @dataclass(frozen=True)
 class Item:
     """source: the file that failures name; outs: all that is made of it; reads: the files that it is made of, source
-    first where it is among them; made_by: the steps that make the others, a blank between; facts: what else its results depend on."""
+    first where it is among them; made_by: the steps that make the others, a blank between; facts: what else its results
+    depend on."""
 
     source: Path
     outs: tuple[Path, ...]
