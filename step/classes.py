@@ -51,7 +51,7 @@ def imagenet_rows(network: str, class_names: Sequence[str], weights: Path | None
     file = weights or imagenet_file(network)
     classifier = read_checkpoint(file)
     if not isinstance(classifier, CAMNet) or classifier.facts.num_classes != len(categories()):
-        raise InputError(f"{file} holds no classifier of ImageNet's 1000 classes")
+        raise InputError(f"{file} holds no classifier of ImageNet's 1000 classes; give --seam_init prototypes")
     rows = classifier.classifier.weight.detach()[..., 0, 0]
     places = [[*synsets_of(name)] for name in class_names]
     if is_main():
