@@ -297,15 +297,16 @@ def test_maps_of_classes_by_shards(tmp_path):
         passes = {name: run_voc.PASSES[name] for name in on}
         assert run_passes(passes, lambda: run_voc.parse([*fast, *off, *map(str, argv)])) == 0
 
-    on = ["make_cam_pass", "make_crf_pass", "doubtful_pass"]
+    on = ["make_cam_pass", "make_sal_pass", "make_crf_pass", "doubtful_pass"]
     voc(["train_seam_pass", *on], "--result_dir", tmp_path / "a")
     weights = tmp_path / "a" / "ckpt" / "seam.pth"
     for part in ("0/2", "1/2", "0/1"):
         voc(on, "--result_dir", tmp_path / "b", "--cam_weights", weights, "--shard", part)
-    kinds = ("cam", "crf_la", "crf_ha")
+    kinds = ("cam", "sal", "crf_la", "crf_ha")
     assert contents(tmp_path / "a", kinds) == contents(tmp_path / "b", kinds)
     assert markers(tmp_path / "b") == sorted(
-        [*((name, k) for name in ("make_cam", "doubtful") for k in range(4)), *(("make_crf", k) for k in range(3))]
+        [*((name, k) for name in ("make_cam", "make_sal", "doubtful") for k in range(4))]
+        + [("make_crf", k) for k in range(3)]
     )
 
 
