@@ -33,7 +33,10 @@ function picture(image, k, outline = false) {
 // Every image has an address, #name as its thumbnail's file is called: opening one is a step that Back undoes.
 const addressOf = (image) => `#${image.thumb.replace(/^report_files\//, "").replace(/\.webp$/, "")}`;
 
+let leaving = false; // the browser has yet to go back
+
 function openDetail(position) {
+  if (leaving) { window.addEventListener("popstate", () => openDetail(position), { once: true }); return; }
   const address = addressOf(chosen[position]), first = !detail.open;
   view.position = position;
   Object.assign(view, { zoom: 1, x: 0, y: 0 });
@@ -48,11 +51,13 @@ function openDetail(position) {
 function leaveDetail() {
   focusCard(view.position);
   if (!location.hash) return;
-  if (history.state?.opened) history.back();
+  leaving = Boolean(history.state?.opened);
+  if (leaving) history.back();
   else history.replaceState(null, "", location.pathname + location.search);
 }
 
 function followAddress() {
+  leaving = false;
   const named = (image) => addressOf(image) === location.hash;
   if (!location.hash || location.hash === "#images") { if (detail.open) detail.close(); return; }
   let position = chosen.findIndex(named);

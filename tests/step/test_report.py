@@ -623,6 +623,20 @@ def until(page, script, seconds=10):
 OPEN = "return document.getElementById('detail').open"
 
 
+def test_an_image_that_is_opened_while_another_closes_stays_open(opened):
+    """Going back takes the browser a moment."""
+    first, second = opened.names()[:2]
+    opened.click(".card")
+    script = """const [done] = arguments, detail = document.getElementById("detail");
+        detail.addEventListener("close", () => document.querySelectorAll(".card")[1].click(), { once: true });
+        detail.close();
+        setTimeout(() => done([detail.open, document.getElementById("detail-title").textContent, location.hash]), 500);"""
+    assert opened.texts("#detail-title") == [first]
+    assert opened.driver.execute_async_script(script) == [True, second, f"#{quote(second)}"]
+    opened.driver.back()
+    until(opened, f"return location.hash === '' && !({OPEN[7:]})")
+
+
 def test_back_closes_an_image_and_its_address_opens_it(opened, built):
     names = sorted(NAMES)
     opened.js("document.querySelector('.card').focus()")
@@ -783,6 +797,7 @@ def test_segmentation_in_a_browser(segmented, browser):
     for name, class_id in (("000", 1), ("001", 8)):
         page.set("#query", name)
         page.click(".card")
+        until(page, f"{OPEN} && document.getElementById('detail-title').textContent === '{name}'")
         page.set("#slider", "0")
         for layer in ("2", "3"):  # a palette PNG, and a gray one that is coloured by the browser
             page.js("document.getElementById('detail').focus()")
@@ -790,6 +805,7 @@ def test_segmentation_in_a_browser(segmented, browser):
             assert page.loaded("#stage .over") == [WIDTH, HEIGHT, False]
             assert np.abs(middle_of_stage(page) - VOC.palette[class_id]).max() <= 2
         page.press("ESCAPE")
+        until(page, f"{OPEN} === false")
     assert page.errors() == []
 
 
