@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 # names of a class, those of VOC, COCO and plain speech: its places; what has few photographs of its own in ImageNet
-# takes what it is often seen with (person: players, bridegrooms, divers)
+# takes what it is often seen with (person: what people wear, play with and are seen doing)
 _SYNSETS = """
 aeroplane, airplane, plane: 404 895
 backpack: 414
@@ -54,7 +54,9 @@ mouse: 673
 orange: 950
 oven, stove: 827 766
 parking meter: 704
-person, people: 981-983
+person, people: 399 400 402 411 416 429 430 433 445 452 457 459 465 474 501 515 518 560 568 570 578 585 \
+601 602 608 610 614 617 638 639 652 655 678 689 691 697 702 735 768 775 \
+785 793 796 808 824 834 836-838 841 842 869 887 890 903 906 981-983
 pizza: 963
 potted plant, pottedplant, houseplant: 738
 refrigerator, fridge: 760
