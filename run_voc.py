@@ -135,6 +135,9 @@ class Cam:
         choices=("auto", "seam", "irn"),
     )
     cam_bits: int = flag(8, "bits per value of a map", choices=(8, 16))
+    cam_pamr: float = flag(
+        0.0, "maps follow the edges by PAMR, on the image at this scale; 0: they do not", at_least=0, at_most=1
+    )
 
 
 @stage("what tells object from background", of=("make_crf", "make_sem_seg", "make_seg"))

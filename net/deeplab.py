@@ -13,7 +13,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from net.network import Backbone, Fixed, NetFacts, Network, resized
 from net.saliency import WIDTH, SalNet, TopDown
 
-_CONTEXT = 4.0  # weight of what an image has as a whole, beside what a pixel has
+_IMAGE = 1.0  # weight of what an image has as a whole, beside what a pixel has
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
 
@@ -40,9 +40,10 @@ class LargeFOV(nn.Module):
 class ObjectsAndClasses(TopDown):
     """All taps -> logits (N,C,h,w) at stride 4. A decoder tells object from ground, and a linear classifier of the last
     tap, which object it is: the probability of a class is that of an object times that of the class among the classes.
+    That the image has the class at all, by its mean feature, is a factor of the latter.
 
-    It needs little training where both have learned before: the classifier as a CAM network's, the decoder as that of a
-    saliency network (start_from). What the whole image has weighs more than what a pixel has.
+    It needs little training where its parts have learned before: the classifiers from image labels, the decoder as that
+    of a saliency network (start_from).
     """
 
     def __init__(self, dims: Sequence[int], num_channels: int):
@@ -50,19 +51,23 @@ class ObjectsAndClasses(TopDown):
         self.add_decoder(dims)
         self.out = nn.Conv2d(WIDTH, 1, 1)
         self.classifier = nn.Conv2d(dims[-1], num_channels - 1, 1, bias=False)
+        self.image = nn.Conv2d(dims[-1], num_channels - 1, 1)
         nn.init.normal_(self.classifier.weight, std=0.01)
+        for parameter in self.image.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         ground = -self.out(self.decoded(features))
-        classes = self.classifier(features[-1])
-        classes = classes + _CONTEXT * classes.mean((2, 3), keepdim=True)
+        present = F.logsigmoid(self.image(features[-1].mean((2, 3), keepdim=True)))
+        classes = self.classifier(features[-1]) + _IMAGE * present
         return torch.cat([ground, resized(classes, ground.shape[2:]).log_softmax(1)], 1)
 
     @torch.no_grad()
-    def start_from(self, classes: Tensor | None, saliency: SalNet | None) -> None:
-        """classes: rows (K,D) of a classifier of the classes. What is None, or does not fit, starts anew."""
-        if classes is not None:
-            self.classifier.weight[:, :, 0, 0] = classes
+    def start_from(self, rows: Tensor, image: tuple[Tensor, Tensor], saliency: SalNet | None) -> None:
+        """rows (K,D): of a classifier of the classes; image: weights (K,D) and biases (K,) of one that tells which are
+        in an image. A saliency network that is None, or does not fit, leaves the decoder as it is."""
+        self.classifier.weight[:, :, 0, 0] = rows
+        self.image.weight[:, :, 0, 0], self.image.bias[:] = image
         if saliency is not None and [r.weight.shape for r in saliency.reduce] == [r.weight.shape for r in self.reduce]:
             for name in ("reduce", "smooth", "out"):
                 getattr(self, name).load_state_dict(getattr(saliency, name).state_dict())

@@ -2,8 +2,11 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+PULL = 0.3  # of fitted
 _EPS = 1e-6
+_ITERATIONS = 100
 
 
 def class_prototypes(features: Tensor, label: Tensor) -> Tensor:
@@ -13,8 +16,7 @@ def class_prototypes(features: Tensor, label: Tensor) -> Tensor:
     which a bias would take away; over the images its logits have standard deviation 1. 0 for a class that no image has,
     or that all have. Raises ValueError for other shapes.
     """
-    if features.ndim != 2 or label.ndim != 2 or len(features) != len(label) or not len(label):
-        raise ValueError(f"features {tuple(features.shape)} and label {tuple(label.shape)}: both start with images.")
+    _check(features, label)
     x, y = features.double(), (label > 0).double()
     mean = x.mean(0)
     share = y.mean(0)[:, None]
@@ -30,3 +32,36 @@ def calibrated(weights: Tensor, features: Tensor) -> Tensor:
     weights = weights - (weights @ mean)[:, None] * mean / (mean @ mean).clamp(min=_EPS)
     spread = (x @ weights.T).std(0, correction=0)[:, None]
     return torch.where(spread > _EPS, weights / spread.clamp(min=_EPS), 0.0).to(features.dtype)
+
+
+def fitted(weights: Tensor, features: Tensor, label: Tensor, pull: float = PULL) -> tuple[Tensor, Tensor]:
+    """Classifier weights (K,D), pooled features (n,D) of images and their labels (n,K), multi-hot -> weights (K,D) and
+    biases (K,) whose sigmoid is the probability that an image has a class: a logistic regression, whose weights are
+    pulled to multiples of those given.
+
+    Where a class has few images, that is what is known from elsewhere, at the rate of this set. Raises ValueError for
+    other shapes.
+    """
+    _check(features, label)
+    x, y, known = features.double(), (label > 0).double(), weights.double()
+    share = y.mean(0).clamp(0.5 / len(y), 1 - 0.5 / len(y))
+    scale = torch.ones(len(known), 1, dtype=x.dtype).requires_grad_()
+    moved, bias = torch.zeros_like(known).requires_grad_(), (share / (1 - share)).log().requires_grad_()
+    solver = torch.optim.LBFGS([scale, moved, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        logits = x @ (scale * known + moved).T + bias
+        far = (moved**2).sum() + ((scale - 1) ** 2).sum()
+        total = F.binary_cross_entropy_with_logits(logits, y, reduction="sum") / len(y) + pull / 2 * far
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        solver.step(loss)
+    return (scale * known + moved).detach().to(features.dtype), bias.detach().to(features.dtype)
+
+
+def _check(features: Tensor, label: Tensor) -> None:
+    if features.ndim != 2 or label.ndim != 2 or len(features) != len(label) or not len(label):
+        raise ValueError(f"features {tuple(features.shape)} and label {tuple(label.shape)}: both start with images.")

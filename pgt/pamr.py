@@ -86,6 +86,17 @@ def refine_saliency(
     return _resize(refined / (refined.max() + np.float32(1e-5)), (height, width))[0]
 
 
+def refine_cams(image: Array, cams: Array, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER) -> Array:
+    """The maps (P,H,W) in [0,1] of an image's classes, refined by PAMR on the image (h,w,3) uint8 RGB, which may be
+    smaller -> (P,H,W) float32, each stretched to 0..1; a map that is flat is 0. ValueError: as pamr()."""
+    if not len(cams):
+        return np.zeros(cams.shape, np.float32)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+    refined = pamr_numpy(planes, _resize(cams.astype(np.float32), planes.shape[1:]), dilations, num_iter)
+    lowest, highest = refined.min((1, 2), keepdims=True), refined.max((1, 2), keepdims=True)
+    return _resize((refined - lowest) / np.maximum(highest - lowest, np.float32(1e-5)), cams.shape[1:])
+
+
 def refine_saliency_torch(
     image: Tensor, saliency: Tensor, dilations: Sequence[int] = DILATIONS, num_iter: int = NUM_ITER
 ) -> Tensor:

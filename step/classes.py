@@ -21,14 +21,14 @@ from net.synsets import categories, synsets_of
 from net.weights import imagenet_file, read_checkpoint
 from pgt.sizes import network_size
 
-_PER_CLASS = 25  # images whose features the prototype of a class is made of
+_PER_CLASS = 100  # images of each, at most, that are looked at before a training
 
 
 @torch.no_grad()
-def class_rows(network: Network, data: LabelledImages, side: int, weights: Path | None, imagenet: bool) -> Tensor:
-    """-> (K,D) on the network's device, a row per class for its backbone's last tap, from the first images of each
-    class, their long side scaled to side; with imagenet, from ImageNet's classifier where that knows the class.
-    weights: those that the backbone started from, None for ImageNet's. Leaves the network in eval mode."""
+def pooled_features(network: Network, data: LabelledImages, side: int) -> tuple[Tensor, Tensor]:
+    """-> the mean of the backbone's last tap (n,D) and the labels (n,K), of the first images of each class, their long
+    side scaled to side. On the CPU. Leaves the network in eval mode. Raises OSError, which names an image that cannot
+    be read."""
     first = sorted({int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]})
     features = []
     network.eval()
@@ -37,12 +37,21 @@ def class_rows(network: Network, data: LabelledImages, side: int, weights: Path 
         image = resize(image, network_size(image.shape[:2], 1.0, facts_of(network.device).side_step, least=1))
         img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
         features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
-    pooled = torch.stack(features).cpu()
-    rows = class_prototypes(pooled, torch.from_numpy(data.labels[first]))
-    if imagenet:
-        known = imagenet_rows(network.facts.network, data.class_names, weights)
-        rows = torch.where(known.any(1, keepdim=True), calibrated(known, pooled), rows)
-    return rows.to(network.device)
+    return torch.stack(features).float().cpu(), torch.from_numpy(data.labels[first])
+
+
+def class_rows(
+    network: Network, pooled: tuple[Tensor, Tensor], class_names: Sequence[str], weights: Path | None, imagenet: bool
+) -> Tensor:
+    """-> (K,D), a row per class for the backbone's last tap: a prototype of pooled_features, or with imagenet, that of
+    ImageNet's classifier where it knows the class. weights: those that the backbone started from, None for
+    ImageNet's."""
+    features, label = pooled
+    rows = class_prototypes(features, label)
+    if not imagenet:
+        return rows
+    known = imagenet_rows(network.facts.network, class_names, weights)
+    return torch.where(known.any(1, keepdim=True), calibrated(known, features), rows)
 
 
 def imagenet_rows(network: str, class_names: Sequence[str], weights: Path | None) -> Tensor:

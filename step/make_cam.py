@@ -28,21 +28,24 @@ from misc.run.device import batch_size_for, out_of_memory, pick_device, side_ste
 from misc.run.each import Batches, Item, Write, each
 from misc.run.failures import Failures
 from misc.run.flags import Args
+from misc.train.augment import resize
 from net import CAMNet, Network, SEAMNet, for_inference
 from net.weights import load, read_checkpoint
 from pgt.cam import class_power, fuse_cams, fuse_irn, pyramid, pyramid_cams, pyramid_saliency
+from pgt.pamr import refine_cams
 from step.sets import largest_first, open_all, open_images, shard_of
 
 
 @dataclass(frozen=True)
 class Work:
     """A picture to be mapped: its pixels at every scale, (h,w,3) uint8, its size (H, W) at inference (--max_side), its
-    own size, and its classes."""
+    own size, its classes, and its pixels (h,w,3) uint8 for what refines the maps."""
 
     levels: tuple[np.ndarray, ...]
     seen: tuple[int, int]
     size: tuple[int, int]
     keys: tuple[int, ...] = ()
+    small: np.ndarray | None = None
 
 
 def run(args: Args, failures: Failures) -> None:
@@ -85,18 +88,19 @@ def run_classes(args: Args, failures: Failures) -> None:
     net, path = args.kept("network", lambda: read_cam_network(args, images.class_names))
     irn, bits = args.once("irn", lambda: infers_as_irn(net, args.cam_inference)), args.cam_bits
     settings = {**({"inference": "irn"} if irn else {}), **({"bits": bits} if bits != 8 else {})}
+    settings |= {"pamr": args.cam_pamr} if args.cam_pamr else {}
 
     def maps(fast: Network, works: Sequence[Work]) -> list[list[Write]]:
         found = own_maps(fast, works, fuse_irn if irn else fuse_cams)
-        write = partial(write_cams, bits=bits)
-        return [[partial(write, keys=np.array(w.keys), cam=c)] for c, w in zip(found, works, strict=True)]
+        write = partial(write_class_maps, bits=bits)
+        return [[partial(write, work=work, cam=cam)] for cam, work in zip(found, works, strict=True)]
 
     items = [
         Item(file, (out_dir / f"{name}.npz",), (file,), facts={"keys": np.flatnonzero(label).tolist()})
         for file, name, label in zip(images.files, images.names, images.labels, strict=True)
     ]
     source = {"weights": path, "sha256": args.kept("sum", lambda: sha256_of(path))}
-    make_maps(net, source, settings, items, maps, args.cam_scales, args, failures)
+    make_maps(net, source, settings, items, maps, args.cam_scales, args, failures, args.cam_pamr)
 
 
 def make_maps(
@@ -108,10 +112,11 @@ def make_maps(
     scales: Sequence[float],
     args: Args,
     failures: Failures,
+    small: float = 0.0,
 ) -> None:
     """maps(network, works) -> what is to be written of each; source: weights, a file or address, and their sha256;
     settings: whatever the maps depend on besides the network, the flags that both kinds have, the item's facts;
-    scales: --cam_scales in the order in which they are taken."""
+    scales: --cam_scales in the order in which they are taken; small: the scale of Work.small, 0 for none."""
     device = pick_device(args.device, args.deterministic)
     step, batch_size = side_step_for(device, args.side_step), batch_size_for(device, args.cam_infer_batch_size)
     facts = {k: v for k, v in asdict(net.facts).items() if k != "class_names"}
@@ -120,7 +125,7 @@ def make_maps(
     fast = args.kept("fast", lambda: for_inference(net.to(device)))
 
     def read(item: Item, data: Sequence[Held]) -> Work:
-        return look_at(read_image(data[0]), scales, args.max_side, step, tuple(item.facts.get("keys", ())))
+        return look_at(read_image(data[0]), scales, args.max_side, step, tuple(item.facts.get("keys", ())), small)
 
     def compute(works: Sequence[Work]) -> list[list[Write]]:
         with out_of_memory("lower --max_side"):
@@ -133,10 +138,14 @@ def make_maps(
     each("make_cam", items, settings, read, args, failures, what="maps", batches=batches, key="cam", facts=facts)
 
 
-def look_at(image: np.ndarray, scales: Sequence[float], max_side: int, step: int, keys: tuple[int, ...] = ()) -> Work:
+def look_at(
+    image: np.ndarray, scales: Sequence[float], max_side: int, step: int, keys: tuple[int, ...] = (), small: float = 0.0
+) -> Work:
     """image (H,W,3) uint8 -> what is mapped of it."""
     seen = at_most(image, max_side)
-    return Work(tuple(pyramid(seen, scales, step)), seen.shape[:2], image.shape[:2], keys)
+    again = resize(seen, tuple(max(1, round(small * side)) for side in seen.shape[:2])) if small else None
+    return Work(tuple(pyramid(seen, scales, step)), seen.shape[:2], image.shape[:2], keys, again)
+
 
 
 def trained_here(args: Args) -> str | None:
@@ -177,6 +186,12 @@ def own_maps(net: Network, works: Sequence[Work], fuse: Callable = fuse_cams) ->
     keys = [torch.tensor(work.keys, device=net.device) for work in some]
     found = iter(pyramid_cams(net, [w.levels for w in some], keys, [w.size for w in some], fuse) if some else ())
     return [next(found).cpu().numpy() if w.keys else np.zeros((0, *w.size), np.float32) for w in works]
+
+
+def write_class_maps(path: Path, work: Work, cam: np.ndarray, bits: int, made_from: str = "") -> None:
+    """In the threads that write."""
+    cam = cam if work.small is None else refine_cams(work.small, cam)
+    write_cams(path, np.array(work.keys), cam, made_from, bits)
 
 
 def write_quarter(path: Path, saliency: np.ndarray, made_from: str) -> None:

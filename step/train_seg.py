@@ -35,11 +35,12 @@ from misc.train.stage import Stage, require_files, start_of, train
 from net import CAMNet, NetFacts, Network, SalNet, SEAMNet
 from net.deeplab import ObjectsAndClasses
 from net.network import parameter_groups
+from net.prototypes import fitted
 from net.seam import classifier_of
 from net.student import student_file
 from net.weights import load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
 from pgt.losses import generalized_cross_entropy
-from step.classes import class_rows
+from step.classes import class_rows, pooled_features
 from step.sets import open_train
 
 if TYPE_CHECKING:
@@ -86,22 +87,24 @@ def begin(network: Network, images: LabelledImages, weights: Path | None, args: 
     that cannot be read."""
     if isinstance(network.head, ObjectsAndClasses):
         try:
-            rows = classes_of(network, images, weights, args)
+            pooled = pooled_features(network, images, sum(args.seam.long_side) // 2)
         except OSError as e:
             raise InputError(f"{e}; mend it or take it away") from e
-        network.head.start_from(rows, saliency_of(network.facts))
+        rows = classes_of(network, pooled, weights, args)
+        network.head.start_from(rows, fitted(rows, *pooled), saliency_of(network.facts))
         if args.seg.fix_classes:
-            for part in (network.backbone, network.head.classifier):
+            for part in (network.backbone, network.head.classifier, network.head.image):
                 part.requires_grad_(False)
     return network
 
 
-def classes_of(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> Tensor:
+def classes_of(network: Network, pooled: tuple[Tensor, Tensor], weights: Path | None, args: Args) -> Tensor:
     """Rows (K,D): those of the CAM network of these classes that weights hold, else as train_seam starts."""
     held = weights and read_checkpoint(weights)
-    if isinstance(held, (CAMNet, SEAMNet)) and held.facts.class_names == network.facts.class_names:
-        return classifier_of(held).weight[-network.facts.num_classes :, :, 0, 0].to(network.device)
-    return class_rows(network, images, sum(args.seam.long_side) // 2, weights, args.seam.init == "imagenet")
+    names = network.facts.class_names
+    if isinstance(held, (CAMNet, SEAMNet)) and held.facts.class_names == names:
+        return classifier_of(held).weight.detach()[-network.facts.num_classes :, :, 0, 0]
+    return class_rows(network, pooled, names, weights, args.seam.init == "imagenet")
 
 
 def saliency_of(facts: NetFacts) -> SalNet | None:

@@ -107,25 +107,30 @@ def test_running_statistics_move_by_the_momentum_where_norms_are_not_fixed(head,
     assert net.backbone.stem[0].weight.grad is not None
 
 
-def test_the_head_of_classes_starts_as_the_classifier_and_the_saliency_that_it_is_given(photographs):
+def test_the_head_of_classes_starts_as_the_classifiers_and_the_saliency_that_it_is_given(photographs):
     net, saliency = small(head="objects").eval(), build("efficientnet_lite0", 0, head="saliency").eval()
     net.backbone.load_state_dict(saliency.backbone.state_dict())
-    rows = torch.randn(3, 1280, generator=torch.Generator().manual_seed(0)) / 100
-    net.head.start_from(rows, saliency)
+    rows, weights = torch.randn(2, 3, 1280, generator=torch.Generator().manual_seed(0)) / 100
+    bias = torch.tensor([-3.0, 0.0, 2.0])
+    net.head.start_from(rows, (weights, bias), saliency)
     x = torch.from_numpy(photographs.cat[:96, :128].copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         found, features = net.grid(x)[0], net.backbone(net.normalised(x))
         cam = torch.einsum("ndhw,kd->nkhw", features, rows)
-        want = resized(cam + 4 * cam.mean((2, 3), keepdim=True), found.shape[1:])[0]
-        torch.testing.assert_close(found[1:].softmax(0), want.softmax(0), rtol=1e-4, atol=1e-4)
+        present = (features.mean((2, 3)) @ weights.T + bias).sigmoid()[0]
+        want = resized(cam, found.shape[1:])[0].softmax(0) * present[:, None, None]
+        torch.testing.assert_close(found[1:].softmax(0), want / want.sum(0), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.softmax(0)[:1], 1 - saliency(x)[0].sigmoid(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_saliency_network_of_another_backbone_is_no_start():
     net = small(head="objects")
     before = copy.deepcopy(net.head.state_dict())
-    net.head.start_from(None, build("efficientnet_lite2", 0, head="saliency"))
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.head.state_dict().values(), strict=True))
+    zeros = torch.zeros(3, 1280)
+    net.head.start_from(zeros, (zeros, zeros[:, 0]), build("efficientnet_lite2", 0, head="saliency"))
+    after = net.head.state_dict()
+    assert not after["classifier.weight"].any()
+    assert all(torch.equal(before[key], after[key]) for key in before if key != "classifier.weight")
 
 
 def test_unknown_head():

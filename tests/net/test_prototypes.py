@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from net.prototypes import calibrated, class_prototypes
+from net.prototypes import calibrated, class_prototypes, fitted
 
 
 def made(n=60, seed=0):
@@ -50,3 +50,24 @@ def test_calibrated_rows_differ_in_length_and_common_part_alone():
     left = rows[:3] - out[:3] * (rows[:3] * out[:3]).sum(1, keepdim=True) / (out[:3] ** 2).sum(1, keepdim=True)
     mean = x.mean(0) / x.mean(0).norm()
     assert torch.allclose(left, (left @ mean)[:, None] * mean, atol=1e-4)
+
+
+def test_fitted_tells_how_probable_a_class_is():
+    (x, label), (held_out, truth) = made(), made(2000, seed=1)
+    x, held_out = (f + torch.randn(f.shape, generator=torch.Generator().manual_seed(3)) for f in (x, held_out))
+    rows = class_prototypes(x, label)
+    weights, bias = fitted(rows, x, label)
+    prob = (held_out @ weights.T + bias).sigmoid()
+    assert (prob.mean(0) - truth.mean(0)).abs().max() < 0.1
+    own = torch.nn.functional.binary_cross_entropy(prob, truth)
+    assert own < torch.nn.functional.binary_cross_entropy((held_out @ rows.T).sigmoid(), truth) - 0.05
+    assert all(torch.equal(a, b) for a, b in zip(fitted(rows, x, label), (weights, bias), strict=True))
+
+
+def test_fitted_stays_with_what_is_known_where_it_is_pulled():
+    x, label = made()
+    rows = class_prototypes(x, label)
+    near, _ = fitted(rows, x, label, pull=1e6)
+    assert torch.allclose(near, rows, atol=1e-3)
+    none, bias = fitted(torch.zeros(2, 16), x, torch.stack([torch.zeros(60), torch.ones(60)], 1))
+    assert none.isfinite().all() and bias[0] < -3 and bias[1] > 3
