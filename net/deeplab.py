@@ -13,7 +13,8 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from net.network import Backbone, Fixed, NetFacts, Network, resized
 from net.saliency import WIDTH, SalNet, TopDown
 
-_IMAGE = 1.0  # weight of what an image has as a whole, beside what a pixel has
+_PIXEL = 0.5  # weight of what a pixel looks like, beside what the image has
+_GROUND = 0.05  # weight of ground beside objects in the mean feature of an image
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
 
@@ -40,10 +41,10 @@ class LargeFOV(nn.Module):
 class ObjectsAndClasses(TopDown):
     """All taps -> logits (N,C,h,w) at stride 4. A decoder tells object from ground, and a linear classifier of the last
     tap, which object it is: the probability of a class is that of an object times that of the class among the classes.
-    That the image has the class at all, by its mean feature, is a factor of the latter.
+    That the image has the class at all, by the mean feature of its objects, is a factor of the latter.
 
     It needs little training where its parts have learned before: the classifiers from image labels, the decoder as that
-    of a saliency network (start_from).
+    of a saliency network.
     """
 
     def __init__(self, dims: Sequence[int], num_channels: int):
@@ -58,19 +59,34 @@ class ObjectsAndClasses(TopDown):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         ground = -self.out(self.decoded(features))
-        present = F.logsigmoid(self.image(features[-1].mean((2, 3), keepdim=True)))
-        classes = self.classifier(features[-1]) + _IMAGE * present
+        present = F.logsigmoid(self.image(_mean_of_objects(features[-1], ground)))
+        classes = _PIXEL * self.classifier(features[-1]) + present
         return torch.cat([ground, resized(classes, ground.shape[2:]).log_softmax(1)], 1)
 
+    def mean_feature(self, features: Sequence[Tensor]) -> Tensor:
+        """All taps -> (N,D): what self.image sees of an image."""
+        return _mean_of_objects(features[-1], -self.out(self.decoded(features)))[:, :, 0, 0]
+
     @torch.no_grad()
-    def start_from(self, rows: Tensor, image: tuple[Tensor, Tensor], saliency: SalNet | None) -> None:
+    def know_classes(self, rows: Tensor, image: tuple[Tensor, Tensor]) -> None:
         """rows (K,D): of a classifier of the classes; image: weights (K,D) and biases (K,) of one that tells which are
-        in an image. A saliency network that is None, or does not fit, leaves the decoder as it is."""
+        in an image."""
         self.classifier.weight[:, :, 0, 0] = rows
         self.image.weight[:, :, 0, 0], self.image.bias[:] = image
+
+    @torch.no_grad()
+    def know_objects(self, saliency: SalNet | None) -> None:
+        """A saliency network that is None, or does not fit, leaves the decoder as it is."""
         if saliency is not None and [r.weight.shape for r in saliency.reduce] == [r.weight.shape for r in self.reduce]:
             for name in ("reduce", "smooth", "out"):
                 getattr(self, name).load_state_dict(getattr(saliency, name).state_dict())
+
+
+def _mean_of_objects(feature: Tensor, ground: Tensor) -> Tensor:
+    """feature (N,D,h,w), logits of the ground (N,1,H,W) -> (N,D,1,1)."""
+    objects = F.adaptive_avg_pool2d(torch.sigmoid(-ground.detach()), feature.shape[2:])
+    weight = _GROUND + (1 - _GROUND) * objects
+    return (feature * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
 
 
 HEADS = {

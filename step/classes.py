@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,12 @@ _PER_CLASS = 100  # images of each, at most, that are looked at before a trainin
 
 
 @torch.no_grad()
-def pooled_features(network: Network, data: LabelledImages, side: int) -> tuple[Tensor, Tensor]:
-    """-> the mean of the backbone's last tap (n,D) and the labels (n,K), of the first images of each class, their long
-    side scaled to side. On the CPU. Leaves the network in eval mode. Raises OSError, which names an image that cannot
-    be read."""
+def pooled_features(
+    network: Network, data: LabelledImages, side: int, pool: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """-> features (n,D) and labels (n,K) of the first images of each class, their long side scaled to side, on the CPU.
+    pool: images (N,3,H,W), normalised -> (N,D), such as mean_feature of the network. Leaves the network in eval mode.
+    Raises OSError, which names an image that cannot be read."""
     first = sorted({int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]})
     features = []
     network.eval()
@@ -36,8 +38,12 @@ def pooled_features(network: Network, data: LabelledImages, side: int) -> tuple[
         image = random_resize_long(read_named(data.files[i]), side, side, np.random.default_rng(0))
         image = resize(image, network_size(image.shape[:2], 1.0, facts_of(network.device).side_step, least=1))
         img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
-        features.append(network.backbone(network.normalised(img)).mean((2, 3))[0])
+        features.append(pool(network.normalised(img))[0])
     return torch.stack(features).float().cpu(), torch.from_numpy(data.labels[first])
+
+
+def mean_feature(network: Network) -> Callable[[Tensor], Tensor]:
+    return lambda img: network.backbone(img).mean((2, 3))
 
 
 def class_rows(

@@ -85,15 +85,18 @@ def build(facts: NetFacts, weights: Path | None, recipe: Seg, progress: bool) ->
 def begin(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> Network:
     """network; a head of objects and classes starts with what is known of both. Raises InputError, which names an image
     that cannot be read."""
-    if isinstance(network.head, ObjectsAndClasses):
+    head = network.head
+    if isinstance(head, ObjectsAndClasses):
+        head.know_objects(saliency_of(network.facts))
+        side, pool = sum(args.seam.long_side) // 2, lambda img: head.mean_feature(network.backbone.all_taps(img))
         try:
-            pooled = pooled_features(network, images, sum(args.seam.long_side) // 2)
+            pooled = pooled_features(network, images, side, pool)
         except OSError as e:
             raise InputError(f"{e}; mend it or take it away") from e
         rows = classes_of(network, pooled, weights, args)
-        network.head.start_from(rows, fitted(rows, *pooled), saliency_of(network.facts))
+        head.know_classes(rows, fitted(rows, *pooled))
         if args.seg.fix_classes:
-            for part in (network.backbone, network.head.classifier, network.head.image):
+            for part in (network.backbone, head.classifier, head.image):
                 part.requires_grad_(False)
     return network
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from net import NetFacts, build, for_inference
 from net.deeplab import HEADS, SegNet
@@ -112,13 +113,16 @@ def test_the_head_of_classes_starts_as_the_classifiers_and_the_saliency_that_it_
     net.backbone.load_state_dict(saliency.backbone.state_dict())
     rows, weights = torch.randn(2, 3, 1280, generator=torch.Generator().manual_seed(0)) / 100
     bias = torch.tensor([-3.0, 0.0, 2.0])
-    net.head.start_from(rows, (weights, bias), saliency)
+    net.head.know_classes(rows, (weights, bias))
+    net.head.know_objects(saliency)
     x = torch.from_numpy(photographs.cat[:96, :128].copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         found, features = net.grid(x)[0], net.backbone(net.normalised(x))
         cam = torch.einsum("ndhw,kd->nkhw", features, rows)
-        present = (features.mean((2, 3)) @ weights.T + bias).sigmoid()[0]
-        want = resized(cam, found.shape[1:])[0].softmax(0) * present[:, None, None]
+        objects = F.adaptive_avg_pool2d(saliency(x).sigmoid(), features.shape[2:]) * 0.95 + 0.05
+        mean = (features * objects).sum((2, 3)) / objects.sum((2, 3))
+        torch.testing.assert_close(net.head.mean_feature(net.backbone.all_taps(net.normalised(x))), mean)
+        want = resized(cam / 2, found.shape[1:])[0].exp() * (mean @ weights.T + bias).sigmoid()[0, :, None, None]
         torch.testing.assert_close(found[1:].softmax(0), want / want.sum(0), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.softmax(0)[:1], 1 - saliency(x)[0].sigmoid(), rtol=1e-4, atol=1e-4)
 
@@ -126,11 +130,9 @@ def test_the_head_of_classes_starts_as_the_classifiers_and_the_saliency_that_it_
 def test_a_saliency_network_of_another_backbone_is_no_start():
     net = small(head="objects")
     before = copy.deepcopy(net.head.state_dict())
-    zeros = torch.zeros(3, 1280)
-    net.head.start_from(zeros, (zeros, zeros[:, 0]), build("efficientnet_lite2", 0, head="saliency"))
-    after = net.head.state_dict()
-    assert not after["classifier.weight"].any()
-    assert all(torch.equal(before[key], after[key]) for key in before if key != "classifier.weight")
+    for other in (None, build("efficientnet_lite2", 0, head="saliency")):
+        net.head.know_objects(other)
+        assert all(torch.equal(a, b) for a, b in zip(before.values(), net.head.state_dict().values(), strict=True))
 
 
 def test_unknown_head():
