@@ -12,7 +12,7 @@ from misc.errors import InputError
 from misc.files.download import sha256_of
 
 STUDENT = Path(__file__).with_suffix(".safetensors")
-SHA256 = "ec5628a505195f2d507cdc5a1b3d515218f18943b38d6c2ab937050512eeb983"
+SHA256 = "63154757d006c4eb4ae51812efc53b49594a1aa43dcad2d27a5c087d4308bb6b"
 
 
 def student_file() -> Path:
