@@ -202,6 +202,7 @@ class SemSeg:
     )
     scale: float = flag(1.0, "scale of the image on whose grid, a cell per 8 x 8 pixels, the walk is", above=0)
     alpha: float = flag(6.0, "background is (1 - highest CAM) to this power", above=0)
+    power: float = flag(1.0, "background and classes to this power before the CRF: above 1 they are surer", above=0)
     beta: float = flag(8.0, "power of the affinities", at_least=0)
     exp_times: int = flag(6, "the walk has 2 to this power steps", at_least=0)
     confidence: float = flag(0.0, "train_seg leaves out pixels below this probability", at_least=0, at_most=1)

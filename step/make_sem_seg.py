@@ -62,6 +62,8 @@ def run(args: Args, failures: Failures) -> None:
     ]  # fmt: skip
     require_files([item.reads[1] for item in items], "CAMs", "make_cam")
     share, walk, facts, settings = share_of(args), None, {}, asdict(params)
+    if params.power == 1:
+        del settings["power"]  # so that labels of earlier versions stay
     if settings.pop("walk"):
         weights = args.sem_seg_weights or trained_file(args, "aff", "sem_seg_weights")
         net, sha256 = args.kept("affinity", lambda: (read_network(weights, AffinityNet), sha256_of(weights)))
@@ -131,6 +133,9 @@ def pseudo_scores(image: np.ndarray, cams: Cams, walk: Walk | None, params: SemS
         cam = torch.from_numpy(cams.scores)
         scores = torch.cat([background_score(cam, params.alpha)[None], cam]).numpy()
     scores = scores / np.maximum(scores.sum(0), 1e-8)
+    if params.power != 1:
+        scores = scores**params.power
+        scores /= np.maximum(scores.sum(0), 1e-8)
     if params.crf is not None:
         crf_size = limit_side(size, max_side)
         scores = dense_crf(resize(image, crf_size), resize_maps(scores, crf_size), params.crf)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,9 +22,11 @@ import run_coco
 import run_voc
 from data.datasets import DATASETS
 from data.toy import CLASS_NAMES, write_toy
+from misc.files.images import read_image
 from misc.files.predictions import read_prediction
 from misc.run.passes import run_passes
 from net.weights import save_checkpoint
+from pgt.pamr import refine_cams
 from run_voc import PASSES
 from step.sets import open_all, open_eval, open_train
 
@@ -128,6 +131,20 @@ def test_a_second_run_does_nothing_and_other_settings_do(whole, data, capsys):
     assert run("--data_dir", data, "--result_dir", whole, "--crf_alphas", "1", "4", passes=again) == 0
     assert "make_cam: 0 maps" in (out := capsys.readouterr().out) and "make_crf: 6 pairs" in out
     assert run("--data_dir", data, "--result_dir", whole, "--cam_scales", "2", passes=again[:1]) == 0
+    assert "make_cam: 9 maps" in capsys.readouterr().out
+
+
+def test_maps_follow_edges_where_asked(whole, data, untrained, tmp_path, capsys):
+    argv = ["--data_dir", data, "--cam_weights", untrained, "--cam_bits", "16", "--result_dir"]
+    for result, flags in (("plain", ()), ("edges", ("--cam_pamr", "0.5"))):
+        assert run(*argv, tmp_path / result, *flags, passes=("make_cam_pass",)) == 0
+    for path in sorted((tmp_path / "plain/cam").iterdir()):
+        plain, edges = (read_prediction(tmp_path / result / "cam" / path.name) for result in ("plain", "edges"))
+        image = read_image(data / "JPEGImages" / f"{path.stem}.jpg")
+        small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        assert (edges.labels == plain.labels).all() and edges.scores.shape == plain.scores.shape
+        np.testing.assert_allclose(edges.scores, refine_cams(small, plain.scores), atol=1e-3)
+    assert run(*argv, tmp_path / "edges", passes=("make_cam_pass",)) == 0  # as they were, asked for otherwise
     assert "make_cam: 9 maps" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgt.pamr import DILATIONS, pamr, pamr_numpy, refine_saliency
+from pgt.pamr import DILATIONS, pamr, pamr_numpy, refine_cams, refine_saliency
 
 PATHS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["kernel", "torch"])
 
@@ -108,6 +108,18 @@ def test_refined_saliency_of_tiny_pictures_and_empty_maps(photographs, size):
     picture = photograph(photographs, *size)
     np.testing.assert_allclose(refine_saliency(picture, np.full((2, 3), 0.7)), 1, atol=1e-4)
     np.testing.assert_array_equal(refine_saliency(picture, np.zeros((2, 3))), 0)
+
+
+def test_refined_maps_of_classes_are_stretched(photographs):
+    picture, cams = photograph(photographs, 50, 75), np.stack([random_mask(100, 150), np.full((100, 150), 0.3)])
+    refined = refine_cams(picture, cams)
+    assert refined.shape == (2, 100, 150) and refined.dtype == np.float32
+    assert refined[0].min() >= 0 and 0.9 < refined[0].max() <= 1 and not refined[1].any()
+    small = torch.nn.functional.interpolate(torch.from_numpy(cams)[None].float(), (50, 75), mode="bilinear")
+    expected = pamr(torch.from_numpy(planes(picture))[None], small)[0, :1].numpy()
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    np.testing.assert_allclose(refine_cams(picture, small[0, :1].numpy()), expected, atol=1e-4)
+    assert refine_cams(picture, np.zeros((0, 100, 150), np.float32)).shape == (0, 100, 150)
 
 
 @PATHS

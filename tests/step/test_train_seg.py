@@ -157,6 +157,8 @@ def test_sem_seg_is_the_composition_of_its_parts(trained):
     background = (1 - cams.scores.max(0, keepdims=True)) ** recipe.alpha
     expected = np.concatenate([background, cams.scores])
     np.testing.assert_allclose(alone, expected / expected.sum(0), atol=1e-5)
+    surer = make_sem_seg.pseudo_scores(image, cams, None, replace(recipe, crf=None, power=2), 1024)
+    np.testing.assert_allclose(surer, alone**2 / (alone**2).sum(0), atol=1e-5)
 
 
 def test_soft_scores_and_void_where_labels_are_not_sure(fresh):
