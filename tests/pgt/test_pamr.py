@@ -114,7 +114,7 @@ def test_refined_maps_of_classes_are_stretched(photographs):
     picture, cams = photograph(photographs, 50, 75), np.stack([random_mask(100, 150), np.full((100, 150), 0.3)])
     refined = refine_cams(picture, cams)
     assert refined.shape == (2, 100, 150) and refined.dtype == np.float32
-    assert refined[0].min() >= 0 and 0.9 < refined[0].max() <= 1 and not refined[1].any()
+    assert refined[0].min() >= 0 and 0.9 < refined[0].max() <= 1 and refined[1].max() < 0.01
     small = torch.nn.functional.interpolate(torch.from_numpy(cams)[None].float(), (50, 75), mode="bilinear")
     expected = pamr(torch.from_numpy(planes(picture))[None], small)[0, :1].numpy()
     expected = (expected - expected.min()) / (expected.max() - expected.min())
