@@ -95,6 +95,9 @@ class Method:
         often=True,
         choices=("plain", "seam", "hfpl"),
     )
+    seam_as_known: bool = flag(
+        False, "with --seam_init imagenet: a plain CAM network, not trained, where ImageNet's classifier has all classes"
+    )
     losses: SEAMWeights = flag(SEAMWeights(), "HFPL's losses", prefix="")
 
 
@@ -280,18 +283,20 @@ SMALL = {
     "seam_clip": 2.0,
     "seam_pcm_factor": 1.0,
     "seam_init": "imagenet",
+    "seam_as_known": True,  # what some hundred images add to ImageNet's million is lost in labels
     "fsl_weight": 4.0,
     "fsl_sigma": 1.5,
     "cam_scales": (0.5, 1.0, 1.5),
     "bg_cue": "both",
-    "bg_share": 0.5,
+    "bg_share": 0.4,
     "aff_weights": "seam",
     "aff_crop_size": 224,
     "aff_long_side": (224, 384),
     "aff_num_epoches": 4,
     "aff_learning_rate": 0.01,
     "sem_seg_walk": False,  # AffinityNet needs more
-    "sem_seg_alpha": 5.0,
+    "sem_seg_alpha": 4.0,
+    "sem_seg_power": 2.0,
     "seg_weights": None,  # what train_seam learned of some hundred images says little of others
     "seg_head": "objects",
     "seg_fix_classes": True,
@@ -333,6 +338,7 @@ TOY = {
     "sem_seg_scale": 2.0,
     "sem_seg_exp_times": 3,
     "sem_seg_alpha": 1.0,
+    "sem_seg_power": 1.0,
     "sem_seg_confidence": 0.7,
     "seg_crop_size": 160,
     "seg_scale": (1.25, 2.0),

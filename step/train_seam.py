@@ -12,6 +12,7 @@ Paper   SEAM (CVPR 2020); HFPL (WACV 2024), whose recipe is the default
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from net import NetFacts, Network, SEAMNet
 from net.fast.for_training import for_training
 from net.network import Fixed, parameter_groups, resized
 from net.seam import classifier_of
+from net.synsets import synsets_of
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
 from step.classes import class_rows, mean_feature, pooled_features
@@ -48,16 +50,20 @@ _WHITENED_FROM = 24  # images
 
 
 def run(args: Args, failures: Failures) -> None:
-    recipe = args.seam
-    losses = loss_weights(args)
     data = open_train(args).images
     require_learnable(data, "--data_dir")
     if is_main():
         print(describe(data), flush=True)
     name, weights = start_of(args, "seam", require_network)
     classes = data.class_names
+    recipe, method = args.seam, args.method
+    if recipe.init == "imagenet" and args.seam_as_known and all(map(synsets_of, classes)):
+        recipe, method = replace(recipe, num_epoches=0), "plain"
+        if is_main():
+            print("train_seam: ImageNet's classifier has all classes; --seam_as_known False trains", flush=True)
+    losses = loss_weights(method, args)
     facts = NetFacts(name, len(classes), head="seam" if losses else "sigmoid", class_names=classes)
-    identity = {"network": name, "weights": weights, "method": args.method, "losses": losses, "classes": classes}
+    identity = {"network": name, "weights": weights, "method": method, "losses": losses, "classes": classes}
     train(
         Stage("seam", recipe, len(data), identity, save_checkpoint),
         args,
@@ -66,11 +72,11 @@ def run(args: Args, failures: Failures) -> None:
     )
 
 
-def loss_weights(args: Args) -> SEAMWeights | None:
+def loss_weights(method: str, args: Args) -> SEAMWeights | None:
     """None for a CAM network without SEAM."""
-    if args.method == "plain":
+    if method == "plain":
         return None
-    return args.losses if args.method == "hfpl" else SEAMWeights(isl_weight=0, fsl_weight=0)
+    return args.losses if method == "hfpl" else SEAMWeights(isl_weight=0, fsl_weight=0)
 
 
 def build(facts: NetFacts, weights: Path | None, recipe: Seam, progress: bool) -> Network:

@@ -243,6 +243,8 @@ class _Loop:
         length, started, validating = self.length, time.perf_counter(), 0.0
         first, log_steps = self.step, max(1, self.length.num_steps // _LOG_LINES)
         state_steps = self.where.state_steps or min(length.epoch_steps, 2000)
+        if not length.num_steps:
+            self.save()  # the network stays as it starts
         model = _WithLoss(self.task)
         if self.run.processes.count > 1:
             several = facts_of(self.run.device).several

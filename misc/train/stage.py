@@ -68,7 +68,8 @@ def train(
         facts = {**start, "sha256": sha256_of(file)}
         same = read_json(record_path(args, what)).get("sha256") == facts["sha256"]
         write_record(args, what, what, file.parent, not same, **facts)
-        print(f"{what}: {', '.join(f'{k} {v:.4g}' for k, v in scores.items())}; {file}", flush=True)
+        told = ", ".join(f"{k} {v:.4g}" for k, v in scores.items()) or "no step, the network stays as it starts"
+        print(f"{what}: {told}; {file}", flush=True)
     return scores
 
 
@@ -79,8 +80,11 @@ def optimization_of(recipe: Any, accumulate: int) -> Optimization:
 
 
 def length_of(recipe: Any, num_images: int, seed: int) -> Length:
-    """recipe: a data class with batch_size, and num_steps or, where that is absent or 0, num_epoches."""
-    steps = getattr(recipe, "num_steps", 0) or max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
+    """recipe: a data class with batch_size, and num_steps or, where that is absent or 0, num_epoches; where both are 0,
+    there is no step."""
+    steps = getattr(recipe, "num_steps", 0)
+    if not steps and recipe.num_epoches:
+        steps = max(1, round(recipe.num_epoches * num_images / recipe.batch_size))
     return Length(num_images, recipe.batch_size, steps, seed)
 
 
