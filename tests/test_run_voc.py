@@ -25,7 +25,8 @@ from data.toy import CLASS_NAMES, write_toy
 from misc.files.images import read_image
 from misc.files.predictions import read_prediction
 from misc.run.passes import run_passes
-from net.weights import save_checkpoint
+from net import CAMNet, SEAMNet
+from net.weights import read_checkpoint, save_checkpoint
 from pgt.pamr import refine_cams
 from run_voc import PASSES
 from step.sets import open_all, open_eval, open_train
@@ -152,6 +153,26 @@ def test_a_training_with_other_settings_is_not_gone_on_with(whole, data, capsys)
     args = ("--data_dir", data, "--result_dir", whole, "--method", "seam")
     assert run(*args, passes=("train_seam_pass",)) == 2
     assert "method hfpl -> seam" in capsys.readouterr().err
+
+
+def test_a_network_is_not_trained_where_imagenets_classifier_has_all_classes(data, tmp_path, capsys, monkeypatch):
+    known = dict(zip(CLASS_NAMES, range(len(CLASS_NAMES)), strict=True))
+    for step in ("train_seam", "classes"):
+        monkeypatch.setattr(f"step.{step}.synsets_of", lambda name: (known[name],) if name in known else ())
+    argv = ["--data_dir", data, "--seam_init", "imagenet", "--seam_as_known", "--result_dir"]
+    made = ("train_seam_pass", "make_cam_pass", "report_pass")
+    assert run(*argv, tmp_path / "r", passes=made) == 0
+    assert "--seam_as_known False trains" in (out := capsys.readouterr().out) and "no step, the network" in out
+    file = tmp_path / "r/ckpt/seam.pth"
+    network, before = read_checkpoint(file), (file.read_bytes(), contents(tmp_path / "r/cam"))
+    assert isinstance(network, CAMNet) and network.facts.class_names == tuple(CLASS_NAMES) and len(before[1]) == 9
+    assert run(*argv, tmp_path / "r", passes=made) == 0
+    assert "make_cam: 0 maps" in capsys.readouterr().out
+    assert before == (file.read_bytes(), contents(tmp_path / "r/cam"))
+    del known[CLASS_NAMES[2]]
+    assert run(*argv, tmp_path / "other", passes=made[:1]) == 0
+    assert f"from images alone: {CLASS_NAMES[2]}" in (out := capsys.readouterr().out) and "no step" not in out
+    assert isinstance(read_checkpoint(tmp_path / "other/ckpt/seam.pth"), SEAMNet)
 
 
 def test_what_was_made_lends_its_settings_to_what_follows(data, tmp_path, capsys):

@@ -34,7 +34,7 @@ def start(root, *flags):
     recipe = args.seam
     torch.manual_seed(0)
     data = open_train(args).images
-    losses = loss_weights(args)
+    losses = loss_weights(args.method, args)
     head = "seam" if losses else "sigmoid"
     facts = NetFacts(recipe.network, len(data.class_names), head=head, class_names=data.class_names)
     task = begin(SeamTask(network := build(facts, None, recipe, False), data, recipe, losses), seed=0, weights=None)
