@@ -96,7 +96,8 @@ class Method:
         choices=("plain", "seam", "hfpl"),
     )
     seam_as_known: bool = flag(
-        False, "with --seam_init imagenet: a plain CAM network, not trained, where ImageNet's classifier has all classes"
+        False,
+        "with --seam_init imagenet: a plain CAM network, not trained, where ImageNet's classifier has all classes",
     )
     losses: SEAMWeights = flag(SEAMWeights(), "HFPL's losses", prefix="")
 

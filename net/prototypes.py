@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PULL = 0.03  # of fitted
+PULL = 0.1  # of fitted
 _EPS = 1e-6
 _ITERATIONS = 100
 

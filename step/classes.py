@@ -12,7 +12,6 @@ from torch import Tensor
 from data.labelled import LabelledImages
 from misc.errors import InputError
 from misc.files.images import read_named
-from misc.run.device import facts_of
 from misc.run.distributed import is_main
 from misc.train.augment import random_resize_long, resize
 from net import CAMNet, Network
@@ -21,25 +20,36 @@ from net.synsets import categories, synsets_of
 from net.weights import imagenet_file, read_checkpoint
 from pgt.sizes import network_size
 
+Array = np.ndarray
 _PER_CLASS = 100  # images of each, at most, that are looked at before a training
 
 
 @torch.no_grad()
 def pooled_features(
-    network: Network, data: LabelledImages, side: int, pool: Callable[[Tensor], Tensor]
+    network: Network, data: LabelledImages, views: Callable[[Array], Sequence[Array]], pool: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """-> features (n,D) and labels (n,K) of the first images of each class, their long side scaled to side, on the CPU.
-    pool: images (N,3,H,W), normalised -> (N,D), such as mean_feature of the network. Leaves the network in eval mode.
-    Raises OSError, which names an image that cannot be read."""
+    """-> features (n,D) and labels (n,K) of views of the first images of each class, on the CPU. views: an image
+    (H,W,3) uint8 -> some of it; pool: images (N,3,h,w), normalised -> (N,D), such as mean_feature of the network.
+    Leaves the network in eval mode. Raises OSError, which names an image that cannot be read."""
     first = sorted({int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]})
-    features = []
+    features, labels = [], []
     network.eval()
     for i in first:
-        image = random_resize_long(read_named(data.files[i]), side, side, np.random.default_rng(0))
-        image = resize(image, network_size(image.shape[:2], 1.0, facts_of(network.device).side_step, least=1))
-        img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(network.device)
-        features.append(pool(network.normalised(img))[0])
-    return torch.stack(features).float().cpu(), torch.from_numpy(data.labels[first])
+        for view in views(read_named(data.files[i])):
+            img = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)[None].to(network.device)
+            features.append(pool(network.normalised(img))[0])
+            labels.append(torch.tensor(data.labels[i]))
+    return torch.stack(features).float().cpu(), torch.stack(labels)
+
+
+def at_long_side(side: int, step: int) -> Callable[[Array], Sequence[Array]]:
+    """Views: the image alone, its long side scaled to side. step: of network_size."""
+
+    def view(image: Array) -> list[Array]:
+        image = random_resize_long(image, side, side, np.random.default_rng(0))
+        return [resize(image, network_size(image.shape[:2], 1.0, step, least=1))]
+
+    return view
 
 
 def mean_feature(network: Network) -> Callable[[Tensor], Tensor]:

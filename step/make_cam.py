@@ -147,7 +147,6 @@ def look_at(
     return Work(tuple(pyramid(seen, scales, step)), seen.shape[:2], image.shape[:2], keys, again)
 
 
-
 def trained_here(args: Args) -> str | None:
     """The network that train_cam left in RESULT_DIR."""
     path = args.result_dir / "ckpt" / "cam.pth"

@@ -39,7 +39,7 @@ from net.seam import classifier_of
 from net.synsets import synsets_of
 from net.weights import load_backbone, require_network, save_checkpoint
 from pgt.losses import SEAMWeights, multilabel_soft_margin, seam_loss
-from step.classes import class_rows, mean_feature, pooled_features
+from step.classes import at_long_side, class_rows, mean_feature, pooled_features
 from step.sets import open_train
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def start_calmly(task: SeamTask, seed: int) -> None:
 def start_from_classes(task: SeamTask, weights: Path | None) -> None:
     """A classifier that knows the classes."""
     side, imagenet = sum(task.recipe.long_side) // 2, task.recipe.init == "imagenet"
-    pooled = pooled_features(task.net, task.data, side, mean_feature(task.net))
+    views = at_long_side(side, facts_of(task.net.device).side_step)
+    pooled = pooled_features(task.net, task.data, views, mean_feature(task.net))
     rows = class_rows(task.net, pooled, task.data.class_names, weights, imagenet)
     with torch.no_grad():
         classifier_of(task.net).weight[-len(rows) :] = rows[..., None, None]  # after background

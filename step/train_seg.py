@@ -23,7 +23,7 @@ import net
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages, digest
 from misc.errors import InputError, naming
-from misc.files.images import read_named
+from misc.files.images import at_most, read_named
 from misc.files.predictions import read_label
 from misc.run.device import facts_of
 from misc.run.failures import Failures
@@ -39,6 +39,7 @@ from net.prototypes import fitted
 from net.seam import classifier_of
 from net.student import student_file
 from net.weights import load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
+from pgt.cam import pyramid
 from pgt.losses import generalized_cross_entropy
 from step.classes import class_rows, pooled_features
 from step.sets import open_train
@@ -58,11 +59,12 @@ def run(args: Args, failures: Failures) -> None:
     require_files(labels, "pseudo labels", "make_sem_seg")
     identity = {"network": name, "weights": weights, "labels": digest(labels), "classes": images.class_names}
     facts = NetFacts(name, len(images.class_names), head=recipe.head, class_names=images.class_names)
+    known = images, weights, args
     train(
-        Stage("seg", recipe, len(images), identity, save_checkpoint),
+        Stage("seg", recipe, len(images), identity, lambda file, held: save_checkpoint(file, end(held, *known))),
         args,
         lambda: build(facts, weights, recipe, not args.quiet),
-        lambda network: SegTask(begin(network, images, weights, args), images, labels, spec, recipe),
+        lambda network: SegTask(begin(network, *known), images, labels, spec, recipe),
     )
 
 
@@ -88,17 +90,33 @@ def begin(network: Network, images: LabelledImages, weights: Path | None, args: 
     head = network.head
     if isinstance(head, ObjectsAndClasses):
         head.know_objects(saliency_of(network.facts))
-        side, pool = sum(args.seam.long_side) // 2, lambda img: head.mean_feature(network.backbone.all_taps(img))
-        try:
-            pooled = pooled_features(network, images, side, pool)
-        except OSError as e:
-            raise InputError(f"{e}; mend it or take it away") from e
-        rows = classes_of(network, pooled, weights, args)
-        head.know_classes(rows, fitted(rows, *pooled))
+        know_classes(network, images, weights, args)
         if args.seg.fix_classes:
             for part in (network.backbone, head.classifier, head.image):
                 part.requires_grad_(False)
     return network
+
+
+def end(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> Network:
+    """network; classes that were fixed are told by what the decoder now takes for objects."""
+    if isinstance(network.head, ObjectsAndClasses) and args.seg.fix_classes:
+        know_classes(network, images, weights, args)
+    return network
+
+
+def know_classes(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> None:
+    """Fits the classifiers of a head of objects and classes, at the scales at which it will label."""
+    head, step = network.head, facts_of(network.device).side_step
+
+    def views(image: np.ndarray) -> list[np.ndarray]:
+        return pyramid(at_most(image, args.max_side), args.seg_scales, step)
+
+    try:
+        pooled = pooled_features(network, images, views, lambda img: head.mean_feature(network.backbone.all_taps(img)))
+    except OSError as e:
+        raise InputError(f"{e}; mend it or take it away") from e
+    rows = classes_of(network, pooled, weights, args)
+    head.know_classes(rows, fitted(rows, *pooled))
 
 
 def classes_of(network: Network, pooled: tuple[Tensor, Tensor], weights: Path | None, args: Args) -> Tensor:

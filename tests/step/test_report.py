@@ -630,7 +630,8 @@ def test_an_image_that_is_opened_while_another_closes_stays_open(opened):
     script = """const [done] = arguments, detail = document.getElementById("detail");
         detail.addEventListener("close", () => document.querySelectorAll(".card")[1].click(), { once: true });
         detail.close();
-        setTimeout(() => done([detail.open, document.getElementById("detail-title").textContent, location.hash]), 500);"""
+        const title = document.getElementById("detail-title");
+        setTimeout(() => done([detail.open, title.textContent, location.hash]), 500);"""
     assert opened.texts("#detail-title") == [first]
     assert opened.driver.execute_async_script(script) == [True, second, f"#{quote(second)}"]
     opened.driver.back()
