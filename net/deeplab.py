@@ -14,6 +14,9 @@ from net.network import Backbone, Fixed, NetFacts, Network, resized
 from net.saliency import WIDTH, SalNet, TopDown
 
 _PIXEL = 0.5  # weight of what a pixel looks like, beside what the image has
+_DECODER = 0.6  # share of the decoder's opinion in what is an object
+_ALPHA, _POWER = 4.0, 2.0  # background is (1 - object) to alpha; all scores to power
+_EPS = 1e-4
 _GROUND = 0.05  # weight of ground beside objects in the mean feature of an image
 _FIELD = 96  # pixels of the image between the taps of a dilated kernel, at every stride
 
@@ -39,9 +42,9 @@ class LargeFOV(nn.Module):
 
 
 class ObjectsAndClasses(TopDown):
-    """All taps -> logits (N,C,h,w) at stride 4. A decoder tells object from ground, and a linear classifier of the last
-    tap, which object it is: the probability of a class is that of an object times that of the class among the classes.
-    That the image has the class at all, by the mean feature of its objects, is a factor of the latter.
+    """All taps -> logits (N,C,h,w) at stride 4. Objects are what a decoder finds, and the CAMs of the classes that the
+    image is likely to have, by the mean feature of the decoder's objects; which object it is, a linear classifier of the
+    last tap tells, and what the image has.
 
     It needs little training where its parts have learned before: the classifiers from image labels, the decoder as that
     of a saliency network.
@@ -59,9 +62,14 @@ class ObjectsAndClasses(TopDown):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         ground = -self.out(self.decoded(features))
-        present = F.logsigmoid(self.image(_mean_of_objects(features[-1], ground)))
-        classes = _PIXEL * self.classifier(features[-1]) + present
-        return torch.cat([ground, resized(classes, ground.shape[2:]).log_softmax(1)], 1)
+        present = self.image(_mean_of_objects(features[-1], ground))
+        pixels, size = self.classifier(features[-1]), ground.shape[2:]
+        classes = resized(_PIXEL * pixels + F.logsigmoid(present), size).log_softmax(1)
+        likely = present.sigmoid()
+        cams = _stretched(pixels.relu()) * likely / likely.amax(1, keepdim=True).clamp(min=_EPS)
+        objects = _DECODER * torch.sigmoid(-ground) + (1 - _DECODER) * resized(cams.amax(1, keepdim=True), size)
+        objects = objects.float().clamp(_EPS, 1 - _EPS)
+        return _POWER * torch.cat([_ALPHA * torch.log1p(-objects), objects.log() + classes], 1)
 
     def mean_feature(self, features: Sequence[Tensor]) -> Tensor:
         """All taps -> (N,D): what self.image sees of an image."""
@@ -80,6 +88,12 @@ class ObjectsAndClasses(TopDown):
         if saliency is not None and [r.weight.shape for r in saliency.reduce] == [r.weight.shape for r in self.reduce]:
             for name in ("reduce", "smooth", "out"):
                 getattr(self, name).load_state_dict(getattr(saliency, name).state_dict())
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """(N,K,h,w), each map from its lowest to its highest value to 0..1."""
+    lowest, highest = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    return (maps - lowest) / (highest - lowest).clamp(min=1e-8)
 
 
 def _mean_of_objects(feature: Tensor, ground: Tensor) -> Tensor:
