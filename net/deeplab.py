@@ -43,8 +43,8 @@ class LargeFOV(nn.Module):
 
 class ObjectsAndClasses(TopDown):
     """All taps -> logits (N,C,h,w) at stride 4. Objects are what a decoder finds, and the CAMs of the classes that the
-    image is likely to have, by the mean feature of the decoder's objects; which object it is, a linear classifier of the
-    last tap tells, and what the image has.
+    image is likely to have, by the mean feature of the decoder's objects. Which object it is, a linear classifier of
+    the last tap tells, and what the image has.
 
     It needs little training where its parts have learned before: the classifiers from image labels, the decoder as that
     of a saliency network.

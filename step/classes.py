@@ -36,7 +36,7 @@ def pooled_features(
     network.eval()
     for i in first:
         for view in views(read_named(data.files[i])):
-            img = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)[None].to(network.device)
+            img = torch.from_numpy(np.array(view)).permute(2, 0, 1)[None].to(network.device)
             features.append(pool(network.normalised(img))[0])
             labels.append(torch.tensor(data.labels[i]))
     return torch.stack(features).float().cpu(), torch.stack(labels)
