@@ -12,7 +12,7 @@ from PIL import Image
 import run_voc
 from data.datasets import DatasetSpec
 from data.toy import write_toy
-from misc.files.images import read_named
+from misc.files.images import read_image, read_named
 from misc.files.predictions import Cams, read_prediction
 from misc.files.store import write_cams
 from misc.run import device
@@ -21,8 +21,10 @@ from misc.train.loop import Optimization, factor_groups, make_optimizer, set_lea
 from net import build, build_from
 from net.affinitynet import affinity
 from net.network import NetFacts, parameter_groups
+from net.prototypes import class_prototypes, fitted
 from net.weights import load_backbone, read_checkpoint, save_checkpoint
 from pgt.affinity import affinity_labels, affinity_loss, block_mean, confident_label, pair_indices, walk_labels
+from pgt.cam import pyramid
 from pgt.crf import CRF_RECIPES, dense_crf
 from step import make_seg, make_sem_seg, train_aff, train_seg
 from step.sets import open_all, open_train
@@ -375,6 +377,24 @@ def test_a_training_may_start_from_the_cam_network(fresh, capsys):
     trained = read_checkpoint(fresh / "result" / "ckpt" / "seg.pth")
     for name, weight in network.backbone.named_parameters():
         torch.testing.assert_close(trained.backbone.get_parameter(name), weight, atol=1e-5, rtol=0)
+
+
+def test_fixed_classes_are_those_of_what_the_trained_decoder_finds(fresh):
+    argv = ["--resume", "False", "--seg_head", "objects", "--seg_fix_classes", "--seam_init", "prototypes"]
+    assert run(fresh, "train_seg", *argv, "--seg_optimizer", "adamw", "--seg_learning_rate", "1e-3") == 0
+    trained, data = read_checkpoint(fresh / "result" / "ckpt" / "seg.pth").eval(), open_train(parse(fresh)).images
+    head, features = trained.head, []
+    with torch.no_grad():
+        for file in data.files:
+            for level in pyramid(read_image(file), (0.5, 1.0)):
+                img = trained.normalised(torch.from_numpy(level.copy()).permute(2, 0, 1)[None])
+                features.append(head.mean_feature(trained.backbone.all_taps(img))[0])
+    label = torch.from_numpy(data.labels.repeat(2, 0))
+    rows = class_prototypes(torch.stack(features), label)
+    weights, bias = fitted(rows, torch.stack(features), label)
+    for found, expected in ((head.classifier.weight, rows), (head.image.weight, weights)):
+        torch.testing.assert_close(found[:, :, 0, 0], expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(head.image.bias.detach(), bias, rtol=0.05, atol=0.05)
 
 
 def test_values_that_are_no_label(tmp_path):
