@@ -97,7 +97,8 @@ class Method:
     )
     seam_as_known: bool = flag(
         False,
-        "with --seam_init imagenet: a plain CAM network, not trained, where ImageNet's classifier has all classes",
+        "with --seam_init imagenet, where ImageNet has all classes: a plain CAM network, whatever --method says, "
+        "that is not trained",
     )
     losses: SEAMWeights = flag(SEAMWeights(), "HFPL's losses", prefix="")
 
@@ -140,7 +141,7 @@ class Cam:
     )
     cam_bits: int = flag(8, "bits per value of a map", choices=(8, 16))
     cam_pamr: float = flag(
-        0.0, "maps follow the edges by PAMR, on the image at this scale; 0: they do not", at_least=0, at_most=1
+        0.0, "maps follow edges by PAMR, on the CPU, on the image at this scale; 0: they do not", at_least=0, at_most=1
     )
 
 
@@ -219,12 +220,13 @@ class Seg:
     weights: str | None = flag(None, "start; seam: train_seam's network; none: seam_weights")
     head: str = flag(
         "largefov",
-        "head; objects starts from train_seam's classifier and from a saliency network",
+        "head; objects starts from image labels, a classifier of train_seam's or ImageNet's, and a saliency network",
         choices=("largefov", "deeplabv3", "objects"),
     )
     fix_norms: bool = flag(False, "the backbone's batch norms stay as they are")
     fix_classes: bool = flag(
-        False, "of head objects, backbone and classifier stay as train_seam left them: some hundred images spoil them"
+        False,
+        "of head objects, backbone and classifiers are fitted to image labels alone: some hundred masks spoil them",
     )
     norm_momentum: float = flag(3e-4, "running statistics move by this share", at_least=0, at_most=1)
     crop_size: int = flag(448, "side of the training images in pixels", at_least=1)
@@ -254,8 +256,8 @@ class Segmenter:
     )
     seg_crf_recipe: str = flag(
         "wsss_seg",
-        "sets the CRF: as published, or of the pseudo labels, which reaches farther",
-        choices=("wsss_seg", "wsss_cam"),
+        "sets the CRF: as published, of the pseudo labels, which reaches farther, or of make_sal",
+        choices=("wsss_seg", "wsss_cam", "saliency"),
     )
     seg_crf: CRFParams | None = flag(CRF_RECIPES["wsss_seg"], "end with a dense CRF")
 
@@ -312,7 +314,7 @@ SMALL = {
     "seg_warm_up": 0.05,
     "seg_clip": 1.0,
     "seg_scales": (0.5, 0.75, 1.0),
-    "seg_crf_recipe": "wsss_cam",
+    "seg_crf_recipe": "saliency",
 }
 
 # beside SMALL: pictures of 100 pixels, drawn, of classes that nobody has seen, and enough of them for published ways
@@ -344,12 +346,13 @@ TOY = {
     "seg_crop_size": 160,
     "seg_scale": (1.25, 2.0),
     "seg_scales": (1.5, 1.75),
+    "seg_crf_recipe": "wsss_cam",
 }
 
 RECIPES = {
     "preset": {"published": PUBLISHED, "small": SMALL},
     "toy": {True: TOY},
-    "seg_crf_recipe": {"wsss_cam": {"seg_crf": CRF_RECIPES["wsss_cam"]}},
+    "seg_crf_recipe": {name: {"seg_crf": CRF_RECIPES[name]} for name in ("wsss_cam", "saliency")},
 }
 
 TABLE = Table(__doc__, (pass_flags(PASSES), Voc12(), *STAGES), RECIPES)

@@ -42,9 +42,9 @@ class LargeFOV(nn.Module):
 
 
 class ObjectsAndClasses(TopDown):
-    """All taps -> logits (N,C,h,w) at stride 4. Objects are what a decoder finds, and the CAMs of the classes that the
-    image is likely to have, by the mean feature of the decoder's objects. Which object it is, a linear classifier of
-    the last tap tells, and what the image has.
+    """All taps -> scores (N,C,h,w) at stride 4, for a softmax. Objects are what a decoder finds, and the CAMs of the
+    classes that the image is likely to have, by the mean feature of the decoder's objects. Which object it is, a linear
+    classifier of the last tap tells, and what the image has.
 
     It needs little training where its parts have learned before: the classifiers from image labels, the decoder as that
     of a saliency network.
@@ -92,14 +92,16 @@ class ObjectsAndClasses(TopDown):
 
 def _stretched(maps: Tensor) -> Tensor:
     """(N,K,h,w), each map from its lowest to its highest value to 0..1."""
+    maps = maps.float()  # what is small is 0 in half precision
     lowest, highest = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     return (maps - lowest) / (highest - lowest).clamp(min=1e-8)
 
 
 def _mean_of_objects(feature: Tensor, ground: Tensor) -> Tensor:
     """feature (N,D,h,w), logits of the ground (N,1,H,W) -> (N,D,1,1)."""
-    objects = F.adaptive_avg_pool2d(torch.sigmoid(-ground.detach()), feature.shape[2:])
-    weight = _GROUND + (1 - _GROUND) * objects
+    cell = round(ground.shape[2] / feature.shape[2])
+    objects = F.avg_pool2d(torch.sigmoid(-ground.detach()), max(1, cell), ceil_mode=True)
+    weight = _GROUND + (1 - _GROUND) * resized(objects, feature.shape[2:])
     return (feature * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""A classifier to start from, of what is known of the classes before a training."""
+"""Classifiers of what is known of the classes without a training: from image labels, and from ImageNet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.labelled import LabelledImages
 from misc.errors import InputError
-from misc.files.images import read_named
+from misc.files.images import at_most, read_named
 from misc.run.distributed import is_main
 from misc.train.augment import random_resize_long, resize
 from net import CAMNet, Network
@@ -21,17 +21,18 @@ from net.weights import imagenet_file, read_checkpoint
 from pgt.sizes import network_size
 
 Array = np.ndarray
-_PER_CLASS = 100  # images of each, at most, that are looked at before a training
+_PER_CLASS = 100  # images of each, and of none, at most, that are looked at
 
 
 @torch.no_grad()
 def pooled_features(
     network: Network, data: LabelledImages, views: Callable[[Array], Sequence[Array]], pool: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """-> features (n,D) and labels (n,K) of views of the first images of each class, on the CPU. views: an image
-    (H,W,3) uint8 -> some of it; pool: images (N,3,h,w), normalised -> (N,D), such as mean_feature of the network.
+    """-> features (n,D) and labels (n,K) of views of the first images of each class, and of none, on the CPU. views: an
+    image (H,W,3) uint8 -> some of it; pool: images (N,3,h,w), normalised -> (N,D), such as mean_feature of the network.
     Leaves the network in eval mode. Raises OSError, which names an image that cannot be read."""
-    first = sorted({int(i) for label in data.labels.T for i in np.flatnonzero(label)[:_PER_CLASS]})
+    groups = [*data.labels.T, ~data.labels.any(1)]
+    first = sorted({int(i) for group in groups for i in np.flatnonzero(group)[:_PER_CLASS]})
     features, labels = [], []
     network.eval()
     for i in first:
@@ -52,7 +53,18 @@ def at_long_side(side: int, step: int) -> Callable[[Array], Sequence[Array]]:
     return view
 
 
+def at_scales(scales: Sequence[float], max_side: int, step: int) -> Callable[[Array], Sequence[Array]]:
+    """Views: the image, at max_side at most, at each scale, as make_seg sees it."""
+
+    def view(image: Array) -> list[Array]:
+        image = at_most(image, max_side)
+        return [resize(image, network_size(image.shape[:2], scale, step, least=1)) for scale in scales]
+
+    return view
+
+
 def mean_feature(network: Network) -> Callable[[Tensor], Tensor]:
+    """-> normalised images (N,3,h,w) -> the mean (N,D) of the backbone's last tap."""
     return lambda img: network.backbone(img).mean((2, 3))
 
 
@@ -67,7 +79,8 @@ def class_rows(
     if not imagenet:
         return rows
     known = imagenet_rows(network.facts.network, class_names, weights)
-    return torch.where(known.any(1, keepdim=True), calibrated(known, features), rows)
+    scaled = calibrated(known, features) if len(features) > 1 else known  # a single image has no spread
+    return torch.where(known.any(1, keepdim=True), scaled, rows)
 
 
 def imagenet_rows(network: str, class_names: Sequence[str], weights: Path | None) -> Tensor:

@@ -1,4 +1,5 @@
-"""Images with image-level labels -> a SEAM network, with HFPL's two losses.
+"""Images with image-level labels -> a SEAM network, with HFPL's two losses; with --seam_as_known a CAM network, not
+trained, where ImageNet's classifier has all classes.
 
     python run_voc.py --seam_weights ilsvrc-cls_rna-a1_cls1000_ep-0001.params
     python run_voc.py --method seam        without importance sampling and feature similarity

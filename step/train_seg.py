@@ -2,13 +2,15 @@
 
     python run_voc.py ... --seg_labels my_labels        on label maps of your own, <name>.png
 
-Reads   the training images; RESULT_DIR/sem_seg/<name>.png (sem_seg_sure with --sem_seg_confidence); start weights
+Reads   the training images; RESULT_DIR/sem_seg/<name>.png (sem_seg_sure with --sem_seg_confidence); start weights;
+        for head objects the image labels, and the saliency network that comes along
 Writes  RESULT_DIR/ckpt/seg.pth, weights and facts alone; train_seg.csv; states to go on from
 Paper   Chen et al., DeepLab, ICLR 2015 (LargeFOV); the recipe is that of SEAM (CVPR 2020) and HFPL (WACV 2024)
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +25,13 @@ import net
 from data.datasets import DatasetSpec
 from data.labelled import LabelledImages, digest
 from misc.errors import InputError, naming
-from misc.files.images import at_most, read_named
+from misc.files.images import read_named
 from misc.files.predictions import read_label
-from misc.run.device import facts_of
+from misc.run.device import facts_of, out_of_memory, side_step_for
 from misc.run.failures import Failures
 from misc.run.flags import Args
 from misc.train.augment import hsv_jitter, random_crop, random_flip, resize
+from misc.train.checkpoint import last_state
 from misc.train.loop import factor_groups
 from misc.train.recolor import hsv_jitter_steps, recolored
 from misc.train.stage import Stage, require_files, start_of, train
@@ -39,9 +42,8 @@ from net.prototypes import fitted
 from net.seam import classifier_of
 from net.student import student_file
 from net.weights import load_backbone, read_checkpoint, read_network, require_network, save_checkpoint
-from pgt.cam import pyramid
 from pgt.losses import generalized_cross_entropy
-from step.classes import class_rows, pooled_features
+from step.classes import at_scales, class_rows, pooled_features
 from step.sets import open_train
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ def run(args: Args, failures: Failures) -> None:
     labels = [folder / f"{image}.png" for image in images.names]
     require_files(labels, "pseudo labels", "make_sem_seg")
     identity = {"network": name, "weights": weights, "labels": digest(labels), "classes": images.class_names}
+    if recipe.head == "objects":  # see know_classes
+        told = hashlib.sha256(np.ascontiguousarray(images.labels).tobytes()).hexdigest()
+        identity |= {"image_labels": told, "scales": args.seg_scales, "max_side": args.max_side, "init": args.seam.init}
     facts = NetFacts(name, len(images.class_names), head=recipe.head, class_names=images.class_names)
     known = images, weights, args
     train(
@@ -90,7 +95,8 @@ def begin(network: Network, images: LabelledImages, weights: Path | None, args: 
     head = network.head
     if isinstance(head, ObjectsAndClasses):
         head.know_objects(saliency_of(network.facts))
-        know_classes(network, images, weights, args)
+        if not (args.resume and last_state(args.result_dir / "ckpt" / "train_seg")):
+            know_classes(network, images, weights, args)
         if args.seg.fix_classes:
             for part in (network.backbone, head.classifier, head.image):
                 part.requires_grad_(False)
@@ -106,13 +112,12 @@ def end(network: Network, images: LabelledImages, weights: Path | None, args: Ar
 
 def know_classes(network: Network, images: LabelledImages, weights: Path | None, args: Args) -> None:
     """Fits the classifiers of a head of objects and classes, at the scales at which it will label."""
-    head, step = network.head, facts_of(network.device).side_step
-
-    def views(image: np.ndarray) -> list[np.ndarray]:
-        return pyramid(at_most(image, args.max_side), args.seg_scales, step)
-
+    head, step = network.head, side_step_for(network.device, args.side_step)
+    views = at_scales(args.seg_scales, args.max_side, step)
     try:
-        pooled = pooled_features(network, images, views, lambda img: head.mean_feature(network.backbone.all_taps(img)))
+        with out_of_memory("lower --max_side"):
+            pool = lambda img: head.mean_feature(network.backbone.all_taps(img))  # noqa: E731
+            pooled = pooled_features(network, images, views, pool)
     except OSError as e:
         raise InputError(f"{e}; mend it or take it away") from e
     rows = classes_of(network, pooled, weights, args)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from misc.errors import InputError
+from misc.errors import InputError, one_line
 from misc.files.store import write_csv
 from misc.run.device import autocast, facts_of
 from misc.run.distributed import Processes, wait_for_all
@@ -221,7 +221,12 @@ class _Loop:
                 f"{self.where.states} holds a training with other settings ({was[:300]}); give --resume False to start "
                 "anew, or another --result_dir"
             )
-        self.task.net.load_state_dict(state["net"])
+        try:
+            self.task.net.load_state_dict(state["net"])
+        except RuntimeError as e:
+            raise InputError(
+                f"{self.where.states} is of another version ({one_line(e)}); give --resume False to start anew"
+            ) from e
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])

@@ -63,6 +63,7 @@ def train(
     if is_main():
         file, what = folder / "ckpt" / f"{name}.pth", f"train_{name}"
         if not (ended and file.is_file()):  # what was made with the very file is not to be made anew
+            file.unlink(missing_ok=True)  # one of an earlier training is not to be taken for this one's
             stage.save(file, trained.net)
         start = {k: stage.identity[k] for k in ("network", "weights") if k in stage.identity}
         facts = {**start, "sha256": sha256_of(file)}
