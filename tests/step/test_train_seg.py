@@ -24,9 +24,9 @@ from net.network import NetFacts, parameter_groups
 from net.prototypes import class_prototypes, fitted
 from net.weights import load_backbone, read_checkpoint, save_checkpoint
 from pgt.affinity import affinity_labels, affinity_loss, block_mean, confident_label, pair_indices, walk_labels
-from pgt.cam import pyramid
 from pgt.crf import CRF_RECIPES, dense_crf
 from step import make_seg, make_sem_seg, train_aff, train_seg
+from step.classes import at_scales
 from step.sets import open_all, open_train
 
 SECOND_HALF = ("train_aff", "make_sem_seg", "train_seg", "make_seg")
@@ -386,7 +386,7 @@ def test_fixed_classes_are_those_of_what_the_trained_decoder_finds(fresh):
     head, features = trained.head, []
     with torch.no_grad():
         for file in data.files:
-            for level in pyramid(read_image(file), (0.5, 1.0)):
+            for level in at_scales((0.5, 1.0), 1024, 0)(read_image(file)):
                 img = trained.normalised(torch.from_numpy(level.copy()).permute(2, 0, 1)[None])
                 features.append(head.mean_feature(trained.backbone.all_taps(img))[0])
     label = torch.from_numpy(data.labels.repeat(2, 0))
