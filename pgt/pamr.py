@@ -94,7 +94,7 @@ def refine_cams(image: Array, cams: Array, dilations: Sequence[int] = DILATIONS,
     planes = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
     refined = pamr_numpy(planes, _resize(cams.astype(np.float32), planes.shape[1:]), dilations, num_iter)
     lowest, highest = refined.min((1, 2), keepdims=True), refined.max((1, 2), keepdims=True)
-    return _resize((refined - lowest) / np.maximum(highest - lowest, np.float32(1e-5)), cams.shape[1:])
+    return _resize((refined - lowest) / np.maximum(highest - lowest, np.float32(1e-3)), cams.shape[1:])
 
 
 def refine_saliency_torch(
