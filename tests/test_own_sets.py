@@ -157,7 +157,7 @@ def test_new_pictures_are_segmented_as_the_network_was_used(bare, toy, tmp_path,
     assert f"labels: 0 background, 1 {CLASSES[0]}, 2 {CLASSES[1]}" in out
     assert read_label(tmp_path / "seg" / f"{picture.stem}.png").shape == Image.open(picture).size[::-1]
     used = json.loads((tmp_path / "settings" / "seg.json").read_text())["settings"]
-    assert used["seg_scales"] == [0.5] and used["seg_crf_num_iter"] == 1 and used["seg_crf_bilateral_sxy"] == 80
+    assert used["seg_scales"] == [0.5] and used["seg_crf_num_iter"] == 1 and used["seg_crf_bilateral_sxy"] == 60
     assert make_seg.main([*command, "--seg_scales", "1"]) == 0  # a flag comes first
     assert json.loads((tmp_path / "settings" / "seg.json").read_text())["settings"]["seg_scales"] == [1.0]
 
